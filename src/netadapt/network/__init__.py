@@ -1,0 +1,1 @@
+"""The network: one trace, everything else is algebra."""

@@ -1,0 +1,118 @@
+"""The records that describe a network: channel groups, what is pinned, layers as functions of the widths.
+
+Built by `groups.py` and `algebra.py` from one trace; read by everybody else. No tensors of the model are kept here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Role = Literal["output", "input", "elementwise"]
+Kind = Literal["conv", "depthwise", "grouped", "linear", "norm", "elementwise", "pool", "other"]
+
+
+@dataclass(frozen=True)
+class AxisUse:
+    """The entries of one axis of one parameter or buffer that belong to the units of a group.
+
+    Attributes:
+        tensor: qualified name, e.g. ``features.3.0.weight``.
+        axis: which axis of it.
+        indices: ``(width, entries_per_unit)``; row ``u`` lists the entries that go with unit ``u``.
+        role: ``output`` (rows of a dense contraction: the unit is computed here), ``input`` (a contraction
+            sums over it: the unit is consumed here), ``elementwise`` (norms, depthwise, biases, buffers).
+    """
+
+    tensor: str
+    axis: int
+    indices: NDArray[np.int64]
+    role: Role
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels of several layers that can only be removed together (the paper's "layer to simplify").
+
+    Attributes:
+        name: the first layer that produces the units, in order of execution.
+        width: number of units in the original network.
+        layers: qualified names of all modules touched, in order of execution.
+        axes: every axis of every parameter and buffer that the units live on.
+        minimum: smallest width that may be kept.
+        multiple: widths must be a multiple of this where structure demands it (1: free).
+    """
+
+    name: str
+    width: int
+    layers: tuple[str, ...]
+    axes: tuple[AxisUse, ...]
+    minimum: int = 1
+    multiple: int = 1
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A layer some of whose channels cannot be removed, and why.
+
+    Attributes:
+        layer: qualified module name.
+        reason: one sentence for the user, with the source line where it is known.
+    """
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LinearForm:
+    """An integer count as a function of the widths: ``constant + coefficients . widths``.
+
+    Attributes:
+        constant: the part that no group can change.
+        coefficients: ``(groups,)``.
+    """
+
+    constant: int
+    coefficients: NDArray[np.int64]
+
+    def __call__(self, widths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Evaluate at ``widths`` of shape ``(..., groups)``; returns shape ``(...)``."""
+        return widths @ self.coefficients + self.constant
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operation that costs something, with its channel counts as functions of the widths.
+
+    Attributes:
+        name: qualified module name, ``#2`` appended to its second call, and so on.
+        kind: which cost model fits.
+        operation: ATen name, e.g. ``conv2d``.
+        kernel, stride: spatial sizes, ``(1, 1)`` for linear; ``()`` where it has no meaning.
+        input_size, output_size: spatial sizes (H, W), ``(1, 1)`` for linear on flat features.
+        batch: images per call (further leading dimensions are multiplied in).
+        inputs, outputs: channels in and out.
+        fan_in: multiply-accumulates per output element divided by kernel area: channels summed over by one output
+            (inputs for dense layers, 1 for depthwise); a zero form for layers without MACs.
+    """
+
+    name: str
+    kind: Kind
+    operation: str
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    input_size: tuple[int, ...]
+    output_size: tuple[int, ...]
+    batch: int
+    inputs: LinearForm
+    outputs: LinearForm
+    fan_in: LinearForm
+
+    def macs(self, widths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Multiply-accumulates at ``widths`` of shape ``(m, groups)``; returns shape ``(m,)``."""
+        area = int(np.prod(self.kernel)) * int(np.prod(self.output_size)) * self.batch
+        return self.outputs(widths) * self.fan_in(widths) * area

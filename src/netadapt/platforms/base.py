@@ -1,0 +1,119 @@
+"""What a platform is: a runtime on a device that compiles a network as its users deploy it and measures it.
+
+`stopwatch.py` turns the readings of its sessions into a `Measurement`; `resources/` asks for whole batches of networks.
+A third-party platform implements `Platform` and registers it under the entry point group ``netadapt.platforms``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from netadapt.network import Network
+
+Verdict = Literal["stable", "noisy", "unusable"]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that a runtime loads.
+
+    Attributes:
+        path: where it lies.
+        sha256: of its content.
+    """
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one session of one network gave.
+
+    Attributes:
+        latency_ms: mean latency of one inference in each time slice, in order of time.
+        energy_mj: millijoules per inference with idle power subtracted, if the platform can tell.
+        memory_mb: peak resident size minus that of the empty runtime, in 10^6 bytes, if the platform can tell.
+    """
+
+    latency_ms: tuple[float, ...]
+    energy_mj: float | None = None
+    memory_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The result of measuring one network on one platform, over several fresh sessions.
+
+    Attributes:
+        platform: canonical platform string.
+        median_ms: median over sessions of the latency of one inference at the example input's batch.
+        iqr_ms: interquartile range over all time slices of all sessions.
+        p90_ms: 90th percentile over all time slices.
+        count: number of time slices.
+        verdict: ``stable`` (spread of the sessions under 5 %), ``noisy`` (under 25 %) or ``unusable``.
+        half_width_ms: half the 95 % confidence interval of ``median_ms``.
+        sessions_ms: one latency per session, in the order taken.
+        ratio: to the sentinel measured in the same window; ``None`` for the sentinel itself or without one.
+        energy_mj, memory_mb: medians over the sessions, ``None`` where the platform cannot tell.
+        environment: what was seen of the machine (processor, governor, load, temperature, versions).
+    """
+
+    platform: str
+    median_ms: float
+    iqr_ms: float
+    p90_ms: float
+    count: int
+    verdict: Verdict
+    half_width_ms: float
+    sessions_ms: tuple[float, ...]
+    ratio: float | None = None
+    energy_mj: float | None = None
+    memory_mb: float | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Platform(Protocol):
+    """A runtime on a device.
+
+    Attributes:
+        name: canonical string, e.g. ``local/onnxruntime?threads=1``.
+        resources: the resources it measures, e.g. ``("latency",)``.
+    """
+
+    name: str
+    resources: tuple[str, ...]
+
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """Return all that a latency depends on beside the network: device, runtime, version, threads, dtype."""
+        ...
+
+    def compile(self, model: nn.Module, example_inputs: Any, folder: Path) -> Artifact:
+        """Write the file that this runtime loads for ``model`` as it stands (weights included) into ``folder``.
+
+        Raises:
+            PlatformError: the runtime cannot run this network.
+        """
+        ...
+
+    def compile_widths(self, network: Network, widths: Mapping[str, int], folder: Path) -> Artifact:
+        """Write the file of ``network`` at other ``widths``, with weights of normal range; for timing only."""
+        ...
+
+    def session(self, artifact: Artifact, *, seconds: float, warmups: int) -> Reading:
+        """Time ``artifact`` in a fresh session for about ``seconds`` after ``warmups`` inferences."""
+        ...
+
+    def environment(self) -> Mapping[str, Any]:
+        """Return a snapshot of the machine's state for the record."""
+        ...
+
+    def close(self) -> None:
+        """Release processes and locks; idempotent."""
+        ...

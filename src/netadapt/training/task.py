@@ -1,0 +1,53 @@
+"""What a task is: a user's own training and evaluation, of any kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+Split = Literal["selection", "test"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a network does on one split.
+
+    Attributes:
+        metric: higher is better, e.g. top-1 accuracy in 0..1.
+        loss: lower is better; breaks ties between equal metrics.
+    """
+
+    metric: float
+    loss: float
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A user's own training: batches, forward, loss, evaluation.
+
+    The *selection* split is carved out of the training data and decides between proposals; the *test* split is
+    read once per network at the end and decides nothing.
+    """
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        """Return an endless, shuffled stream of training batches; the same seed gives the same stream."""
+        ...
+
+    def size(self, batch: Any) -> int:
+        """Return the number of images in ``batch``."""
+        ...
+
+    def forward(self, model: nn.Module, batch: Any) -> Any:
+        """Run ``model`` on ``batch`` and return its outputs."""
+        ...
+
+    def loss(self, outputs: Any, batch: Any, teacher_outputs: Any | None = None) -> Tensor:
+        """Return the scalar training loss; ``teacher_outputs`` are the original network's on the same batch."""
+        ...
+
+    def evaluate(self, model: nn.Module, split: Split) -> Score:
+        """Score ``model`` (put in eval mode for the time) on a split."""
+        ...
