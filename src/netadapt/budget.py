@@ -40,11 +40,14 @@ _SCALES: Mapping[str, tuple[str, float]] = {
     "gmacs": ("macs", 1e9),
     "k": ("parameters", 1e3),
     "m": ("parameters", 1e6),
+    "g": ("parameters", 1e9),
     "parameters": ("parameters", 1.0),
     "params": ("parameters", 1.0),
 }
 
-_PATTERN = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*(%|[A-Za-zµ]*)\s*(parameters|params)?\s*")
+_PATTERN = re.compile(
+    r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*(%|[A-Za-zµ]*)\s*(parameters|params)?\s*"
+)
 _EXAMPLES = '"8 ms", "50%", "40 MMAC", "2 M" parameters, "40 MB", "3 mJ"'
 
 
@@ -148,10 +151,12 @@ def parse_limit(text: str, resource: str | None = None) -> Limit:
     measured, scale = _SCALES[(unit or match[3]).lower()]
     if resource == "size" and measured == "memory":
         measured = "size"
-    if resource in ("macs", "parameters") and unit.lower() in ("k", "m"):
+    if resource in ("macs", "parameters") and unit.lower() in ("k", "m", "g"):
         measured = resource
     if resource not in (None, measured):
-        raise BudgetError(f'Budget: {resource} = "{text}" has a unit of {measured}; {resource} is counted in {UNITS[str(resource)]}.')
+        raise BudgetError(
+            f'Budget: {resource} = "{text}" has a unit of {measured}; {resource} is counted in {UNITS[str(resource)]}.'
+        )
     return Limit(measured, number * scale)
 
 

@@ -1,18 +1,18 @@
 """Every error that netadapt raises on purpose; each message says what, the value, what is allowed, what to do next.
 
-    NetAdaptError
-    ├── UsageError                 exit code 2: the input is wrong; nothing has been started
-    │   ├── ConfigError            a configuration or a command line
-    │   ├── ModelError             a network that cannot be loaded, traced or saved
-    │   ├── DataError              images or labels that cannot be used
-    │   ├── PlatformError          a platform that is unknown, not installed or fails on this network
-    │   └── BudgetError            a budget without unit, above the start, of an unknown resource
-    ├── BudgetUnreachable          exit code 3: no network meets the budget; the family so far is kept
-    ├── MeasurementUnusable        exit code 4: the platform is too noisy to decide anything
-    ├── RunDamaged                 exit code 5: a run folder cannot be trusted
-    ├── Interrupted                exit code 130: stopped by a signal; the same command resumes
-    ├── NonFinite                  a loss or a weight is NaN or infinite: a proposal fails, not the run
-    └── SurgeryError               a shrunk network does not equal the masked original: a defect, never hidden
+NetAdaptError
+├── UsageError                 exit code 2: the input is wrong; nothing has been started
+│   ├── ConfigError            a configuration or a command line
+│   ├── ModelError             a network that cannot be loaded, traced or saved
+│   ├── DataError              images or labels that cannot be used
+│   ├── PlatformError          a platform that is unknown, not installed or fails on this network
+│   └── BudgetError            a budget without unit, above the start, of an unknown resource
+├── BudgetUnreachable          exit code 3: no network meets the budget; the family so far is kept
+├── MeasurementUnusable        exit code 4: the platform is too noisy to decide anything
+├── RunDamaged                 exit code 5: a run folder cannot be trusted
+├── Interrupted                exit code 130: stopped by a signal; the same command resumes
+├── NonFinite                  a loss or a weight is NaN or infinite: a proposal fails, not the run
+└── SurgeryError               a shrunk network does not equal the masked original: a defect, never hidden
 """
 
 from __future__ import annotations

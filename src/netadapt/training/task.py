@@ -18,10 +18,12 @@ class Score:
     Attributes:
         metric: higher is better, e.g. top-1 accuracy in 0..1.
         loss: lower is better; breaks ties between equal metrics.
+        count: number of independent samples it was taken on, for standard errors; ``None`` if unknown.
     """
 
     metric: float
     loss: float
+    count: int | None = None
 
 
 @runtime_checkable

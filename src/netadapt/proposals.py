@@ -1,0 +1,163 @@
+"""ChooseNumFilters: which widths a proposal may have under a constraint, all groups in one vectorised estimate.
+
+Called by the run once per iteration. ChooseWhichFilters lives in `network/importance.py` and `network/refit.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netadapt.network.structure import ChannelGroup
+from netadapt.resources.estimator import Estimator
+
+Vector = NDArray[np.int64]
+#: relative slack of a comparison with the constraint: estimates are sums of floats
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Widths of the network of one iteration with one or more groups shrunk so that the constraint is met.
+
+    Attributes:
+        groups: the groups that were shrunk.
+        widths: of all groups.
+        estimated: resource -> estimate at these widths, in the resource's unit.
+        sigma: resource -> standard error of the estimate.
+    """
+
+    groups: tuple[str, ...]
+    widths: Mapping[str, int]
+    estimated: Mapping[str, float]
+    sigma: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """Return the shrunk groups joined by ``+``."""
+        return "+".join(self.groups)
+
+
+def allowed_widths(group: ChannelGroup, current: int, multiple: int, minimum: int) -> Vector:
+    """Return the widths that ``group`` may be shrunk to, in rising order, all below ``current``.
+
+    Args:
+        group: whose own ``multiple`` and ``minimum`` hold too.
+        current: its width now.
+        multiple: granularity of the search (8: kernels are slower for 7 channels than for 8).
+        minimum: smallest width that the search may leave.
+    """
+    grain = int(np.lcm(multiple, group.multiple))
+    least = max(minimum, group.minimum, 1)
+    return np.arange(-(-least // grain) * grain, current, grain, dtype=np.int64)
+
+
+class Chooser:
+    """ChooseNumFilters of Algorithm 1 for one network.
+
+    Args:
+        groups: in the column order of the estimators.
+        estimators: by resource.
+        multiple, minimum: see `allowed_widths`.
+    """
+
+    def __init__(
+        self, groups: Sequence[ChannelGroup], estimators: Mapping[str, Estimator], *, multiple: int, minimum: int
+    ) -> None:
+        self.groups = tuple(groups)
+        self.estimators = dict(estimators)
+        self.multiple = multiple
+        self.minimum = minimum
+
+    def proposals(
+        self, widths: Mapping[str, int], resources: Mapping[str, float], constraint: Mapping[str, float]
+    ) -> list[Proposal]:
+        """Return for each group the proposal with the largest width that meets ``constraint``; else pairs of groups.
+
+        Latency is not monotone in width, so every allowed width is looked at, and the largest taken.
+
+        Args:
+            widths: of the current network.
+            resources: measured, of the current network; estimates are scaled so that they agree there.
+            constraint: resource -> upper limit, for each budgeted resource.
+
+        Returns:
+            At most one proposal per group; if no single group can meet the constraint, at most one per pair;
+            empty if no pair can either.
+        """
+        current = np.array([widths[group.name] for group in self.groups], dtype=np.int64)
+        choices = [
+            allowed_widths(g, int(w), self.multiple, self.minimum) for g, w in zip(self.groups, current, strict=True)
+        ]
+        found = self._singles(current, choices, resources, constraint)
+        return found or list(self._pairs(current, choices, resources, constraint))
+
+    def _singles(
+        self, current: Vector, choices: list[Vector], resources: Mapping[str, float], constraint: Mapping[str, float]
+    ) -> list[Proposal]:
+        """Evaluate all groups and widths in one call of each estimator."""
+        columns = np.repeat(np.arange(len(choices)), [len(c) for c in choices])
+        if not len(columns):
+            return []
+        candidates = np.repeat(current[None], len(columns), axis=0)
+        candidates[np.arange(len(columns)), columns] = np.concatenate(choices)
+        feasible, estimated, sigma = self._judge(candidates, current, resources, constraint)
+        found = []
+        for column in range(len(choices)):
+            rows = np.flatnonzero(feasible & (columns == column))
+            if len(rows):
+                row = rows[np.argmax(candidates[rows, column])]
+                found.append(self._proposal((column,), candidates[row], estimated, sigma, int(row)))
+        return found
+
+    def _pairs(
+        self, current: Vector, choices: list[Vector], resources: Mapping[str, float], constraint: Mapping[str, float]
+    ) -> Iterator[Proposal]:
+        """Yield for each pair of groups the feasible widths that keep the most units (ties: larger first width)."""
+        for first, second in combinations(range(len(choices)), 2):
+            grid = np.stack(np.meshgrid(choices[first], choices[second], indexing="ij"), axis=-1).reshape(-1, 2)
+            if not len(grid):
+                continue
+            candidates = np.repeat(current[None], len(grid), axis=0)
+            candidates[:, [first, second]] = grid
+            feasible, estimated, sigma = self._judge(candidates, current, resources, constraint)
+            rows = np.flatnonzero(feasible)
+            if len(rows):
+                row = max(rows, key=lambda r: (int(grid[r].sum()), int(grid[r, 0])))
+                yield self._proposal((first, second), candidates[row], estimated, sigma, int(row))
+
+    def _judge(
+        self, candidates: Vector, current: Vector, resources: Mapping[str, float], constraint: Mapping[str, float]
+    ) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+        """Return which candidates meet the constraint with estimate plus one sigma, and all estimates.
+
+        Picking the best of thousands favours optimistic errors, hence the sigma. Estimates are scaled to agree with
+        the measurement of the current network: what counts is the difference from it.
+        """
+        feasible = np.ones(len(candidates), dtype=np.bool_)
+        estimated, sigma = {}, {}
+        for name, limit in constraint.items():
+            values, errors = self.estimators[name].estimate(np.concatenate([current[None], candidates]))
+            scale = resources[name] / values[0]
+            estimated[name], sigma[name] = values[1:] * scale, errors[1:] * scale
+            feasible &= estimated[name] + sigma[name] <= limit * (1 + _ROUNDING)
+        return feasible, estimated, sigma
+
+    def _proposal(
+        self,
+        columns: tuple[int, ...],
+        candidate: Vector,
+        estimated: Mapping[str, NDArray[np.float64]],
+        sigma: Mapping[str, NDArray[np.float64]],
+        row: int,
+    ) -> Proposal:
+        return Proposal(
+            groups=tuple(self.groups[column].name for column in columns),
+            widths={group.name: int(w) for group, w in zip(self.groups, candidate, strict=True)},
+            estimated={name: float(values[row]) for name, values in estimated.items()},
+            sigma={name: float(values[row]) for name, values in sigma.items()},
+        )

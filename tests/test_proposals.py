@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netadapt.network.structure import ChannelGroup
+from netadapt.proposals import Chooser, allowed_widths
+
+
+def group(name: str, width: int, multiple: int = 1) -> ChannelGroup:
+    return ChannelGroup(name=name, width=width, layers=(name,), axes=(), multiple=multiple)
+
+
+class Exact:
+    """A resource known exactly: a staircase with a dip, so that it is not monotone in the widths."""
+
+    def __init__(self, weights: list[float], step: int = 16, sigma: float = 0.0) -> None:
+        self.weights, self.step_width, self.sigma = np.array(weights), step, sigma
+
+    def fit(self, widths: np.ndarray, values: np.ndarray) -> None:
+        raise AssertionError("never fitted here")
+
+    def estimate(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        padded = -(-widths // self.step_width) * self.step_width
+        odd = widths % 16 != 0
+        values = (padded * self.weights * (1 + 0.2 * odd)).sum(-1) + 1.0
+        return values, np.full(len(values), self.sigma)
+
+
+def test_allowed_widths_are_multiples_below_the_current_width() -> None:
+    assert allowed_widths(group("a", 64), 64, 8, 8).tolist() == [8, 16, 24, 32, 40, 48, 56]
+    assert allowed_widths(group("a", 64), 20, 8, 12).tolist() == [16]
+    assert allowed_widths(group("a", 64, multiple=12), 64, 8, 8).tolist() == [24, 48]
+    assert allowed_widths(group("a", 8), 8, 8, 8).tolist() == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 12).map(lambda n: 8 * n), min_size=1, max_size=4),
+    cut=st.floats(0.5, 0.99),
+    seed=st.integers(0, 100),
+)
+def test_the_largest_width_that_meets_the_constraint_is_chosen(widths: list[int], cut: float, seed: int) -> None:
+    weights = np.random.default_rng(seed).uniform(0.1, 1.0, len(widths)).tolist()
+    estimator = Exact(weights)
+    groups = [group(f"g{i}", w) for i, w in enumerate(widths)]
+    start = dict(zip((g.name for g in groups), widths, strict=True))
+    resource = float(estimator.estimate(np.array([widths]))[0][0])
+    found = Chooser(groups, {"latency": estimator}, multiple=8, minimum=8).proposals(
+        start, {"latency": resource}, {"latency": cut * resource}
+    )
+
+    def feasible(candidate: list[int]) -> bool:
+        return float(estimator.estimate(np.array([candidate]))[0][0]) <= cut * resource * (1 + 1e-9)
+
+    singles = {}
+    for i, width in enumerate(widths):
+        options = [w for w in range(8, width, 8) if feasible([*widths[:i], w, *widths[i + 1 :]])]
+        if options:
+            singles[(f"g{i}",)] = {**start, f"g{i}": max(options)}
+    if singles:
+        assert {p.groups: dict(p.widths) for p in found} == singles
+    else:
+        assert all(len(p.groups) == 2 for p in found)
+        pairs = {
+            (i, j)
+            for i in range(len(widths))
+            for j in range(i + 1, len(widths))
+            for a, b in product(range(8, widths[i], 8), range(8, widths[j], 8))
+            if feasible([*widths[:i], a, *widths[i + 1 : j], b, *widths[j + 1 :]])
+        }
+        assert {p.groups for p in found} == {(f"g{i}", f"g{j}") for i, j in pairs}
+
+
+def test_a_width_slower_than_a_larger_one_is_never_chosen() -> None:
+    """56 costs more than 48 and 64 here: the odd multiples of 8 are 20 % slower."""
+    chooser = Chooser([group("a", 96)], {"latency": Exact([1.0])}, multiple=8, minimum=8)
+    (found,) = chooser.proposals({"a": 96}, {"latency": 97.0}, {"latency": 70.0})
+    assert found.widths == {"a": 64}
+
+
+def test_every_resource_must_meet_its_limit() -> None:
+    chooser = Chooser(
+        [group("a", 64), group("b", 64)],
+        {"latency": Exact([1.0, 1.0], step=8), "parameters": Exact([0.0, 2.0], step=8)},
+        multiple=8,
+        minimum=8,
+    )
+    found = chooser.proposals({"a": 64, "b": 64}, {"latency": 129.0, "parameters": 129.0}, {"latency": 120, "parameters": 100})
+    assert [p.groups for p in found] == [("b",)]
+    assert found[0].estimated["parameters"] <= 100
+
+
+def test_estimates_are_scaled_to_the_measurement_and_one_sigma_is_added() -> None:
+    chooser = Chooser([group("a", 64)], {"latency": Exact([1.0], sigma=5.0)}, multiple=16, minimum=16)
+    (found,) = chooser.proposals({"a": 64}, {"latency": 130.0}, {"latency": 100.0})
+    assert found.widths == {"a": 32}  # 48 is estimated at 98 after scaling by two, 108 with its sigma
+    assert found.estimated["latency"] == pytest.approx(66.0)
+    assert found.sigma["latency"] == pytest.approx(10.0)
+
+
+def test_no_proposal_where_nothing_can_meet_the_constraint() -> None:
+    chooser = Chooser([group("a", 16), group("b", 8)], {"latency": Exact([1.0, 1.0])}, multiple=8, minimum=8)
+    assert chooser.proposals({"a": 16, "b": 8}, {"latency": 33.0}, {"latency": 1.0}) == []
