@@ -6,8 +6,8 @@ tools for a real network, a journal and a platform; `examples/mini_netadapt.py` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from torch import nn
@@ -21,8 +21,8 @@ PickRule = Literal["accuracy", "accuracy_per_resource"]
 
 
 @dataclass(frozen=True)
-class Net:
-    """Net_i: the network of one iteration.
+class Step:
+    """Net_i: the network of one iteration; for i > 0 the proposal that won it.
 
     Attributes:
         iteration: i, 0 for the pretrained network.
@@ -30,6 +30,8 @@ class Net:
         widths: group -> width.
         resources: Res_j, measured (or counted, for MACs and parameters), in canonical units.
         score: on the selection split.
+        groups: the groups that this iteration shrunk; empty for Net_0.
+        estimated: what the estimator had said of ``resources``; empty for Net_0.
     """
 
     iteration: int
@@ -37,6 +39,8 @@ class Net:
     widths: Mapping[str, int]
     resources: Mapping[str, float]
     score: Score
+    groups: tuple[str, ...] = ()
+    estimated: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,32 +55,34 @@ class Candidate:
 class Tools(Protocol):
     """The four sub-routines of Algorithm 1, and the choice of which proposals are worth tuning."""
 
-    def choose_num_filters(self, net: Net, constraint: Mapping[str, float]) -> Sequence[Proposal]:
+    def choose_num_filters(self, net: Step, constraint: Mapping[str, float]) -> Sequence[Proposal]:
         """Return at most one proposal per group: its largest width that meets ``constraint``."""
         ...
 
-    def choose_which_filters(self, net: Net, proposals: Sequence[Proposal]) -> Sequence[Candidate]:
+    def choose_which_filters(
+        self, net: Step, proposals: Sequence[Proposal], tightened: str
+    ) -> Iterable[Candidate]:
         """Build the networks of those proposals that are to be tuned (all of them in faithful mode)."""
         ...
 
-    def short_term_fine_tune(self, net: Net, candidate: Candidate) -> Candidate | None:
+    def short_term_fine_tune(self, net: Step, candidate: Candidate) -> Candidate | None:
         """Tune a candidate and score it on the selection split; ``None`` if its loss did not stay finite."""
         ...
 
-    def take_empirical_measurement(self, net: Net, winner: Candidate) -> Net:
+    def take_empirical_measurement(self, net: Step, winner: Candidate) -> Step:
         """Measure the winner end to end and return it as Net_{i+1}."""
         ...
 
 
 def netadapt(
-    net: Net,
+    net: Step,
     budget: Mapping[str, float],
     schedules: Mapping[str, Schedule],
     tools: Tools,
     *,
     margins: Mapping[str, float],
     rule: PickRule = "accuracy",
-) -> Iterator[Net]:
+) -> Iterator[Step]:
     """Yield Net_1, Net_2, ... until the measured resources of one meet the budget.
 
     Args:
@@ -95,7 +101,7 @@ def netadapt(
         proposals = tools.choose_num_filters(net, constraint)
         if not proposals:
             raise BudgetUnreachable(_stuck(net, constraint, tightened))
-        simplified = tools.choose_which_filters(net, proposals)
+        simplified = tools.choose_which_filters(net, proposals, tightened)
         tuned = [tools.short_term_fine_tune(net, candidate) for candidate in simplified]
         finite = [candidate for candidate in tuned if candidate is not None]
         if not finite:
@@ -107,7 +113,7 @@ def netadapt(
         yield net
 
 
-def pick(candidates: Sequence[Candidate], net: Net, resource: str, rule: PickRule) -> Candidate:
+def pick(candidates: Sequence[Candidate], net: Step, resource: str, rule: PickRule) -> Candidate:
     """PickHighestAccuracy, or least accuracy lost per resource saved (MobileNetV3 and the official code).
 
     Ties: lower loss, then larger saving, then name. Under ``accuracy_per_resource`` a candidate that loses no accuracy
@@ -116,7 +122,7 @@ def pick(candidates: Sequence[Candidate], net: Net, resource: str, rule: PickRul
     return min(candidates, key=lambda candidate: rank(candidate, net, resource, rule))
 
 
-def rank(candidate: Candidate, net: Net, resource: str, rule: PickRule) -> tuple[float, float, float, float, str]:
+def rank(candidate: Candidate, net: Step, resource: str, rule: PickRule) -> tuple[float, float, float, float, str]:
     """Return the sort key of `pick`: the smallest wins."""
     score = candidate.score
     saved = net.resources[resource] - candidate.proposal.estimated[resource]
@@ -128,7 +134,7 @@ def rank(candidate: Candidate, net: Net, resource: str, rule: PickRule) -> tuple
     return (1.0, lost / saved if saved > 0 else float("inf"), *ties)
 
 
-def _stuck(net: Net, constraint: Mapping[str, float], tightened: str) -> str:
+def _stuck(net: Step, constraint: Mapping[str, float], tightened: str) -> str:
     return (
         f"Iteration {net.iteration + 1}: no group and no pair of groups can bring {tightened} "
         f"from {net.resources[tightened]:.4g} to {constraint[tightened]:.4g}. "
