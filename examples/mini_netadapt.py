@@ -60,6 +60,9 @@ class Step:
         return {name: len(units) for name, units in self.kept.items()}
 
 
+SHARES = (1.0, 0.5, 0.25, 0.125)  # of dR_i, tried in this order
+
+
 def adapt(
     network: Network, budget: Mapping[str, float], first_step: Mapping[str, float], decay: float, *,
     multiple: int = 8, minimum: int = 8, pick: str = "accuracy",
@@ -81,8 +84,8 @@ def adapt(
     steps: list[Step] = []
     net = pretrained(network)  # i = 0; Res_i = TakeEmpiricalMeasurement(Net_i)
     while not meets(net.resources, budget):  # while Res_i > Bud
-        tightened, constraint = tighten(net, budget, first_step, decay)  # Con = Res_i - dR_i
-        for together in (1, 2):  # (1) pairs of groups only where no single group can meet the constraint
+        for share, together in product(SHARES, (1, 2)):  # (1) pairs, then smaller steps, only where nothing else fits
+            tightened, constraint = tighten(net, budget, first_step, decay, share)  # Con = Res_i - dR_i
             proposals = []
             for names in combinations(network.groups, together):  # for k in 1..K
                 widths = choose_num_filters(network, net.widths, names, constraint, multiple, minimum)
@@ -118,7 +121,7 @@ def meets(resources: Mapping[str, float], limits: Mapping[str, float]) -> bool:
 
 
 def tighten(
-    net: Step, budget: Mapping[str, float], first_step: Mapping[str, float], decay: float
+    net: Step, budget: Mapping[str, float], first_step: Mapping[str, float], decay: float, share: float = 1.0
 ) -> tuple[str, dict[str, float]]:
     """Eq. 2: return the resource to tighten in this iteration, and Con_j of all.
 
@@ -130,7 +133,7 @@ def tighten(
     above = [name for name in budget if net.resources[name] > budget[name]]
     tightened = min(above, key=lambda name: (-net.resources[name] / budget[name], name))
     constraint = {name: max(budget[name], net.resources[name]) for name in budget}
-    reduction = first_step[tightened] * decay**net.iteration
+    reduction = share * first_step[tightened] * decay**net.iteration
     constraint[tightened] = max(budget[tightened], net.resources[tightened] - reduction)
     return tightened, constraint
 

@@ -17,6 +17,8 @@ from netadapt.proposals import Proposal
 from netadapt.schedule import Schedule, tighten
 from netadapt.training.task import Score
 
+#: of the scheduled step, tried in this order
+SHARES = (1.0, 0.5, 0.25, 0.125)
 PickRule = Literal["accuracy", "accuracy_per_resource"]
 
 
@@ -97,9 +99,11 @@ def netadapt(
         BudgetUnreachable: no group and no pair of groups can meet the tightened constraint, or all proposals failed.
     """
     while any(net.resources[j] > budget[j] for j in budget):
-        constraint, tightened = tighten(net.resources, budget, schedules, net.iteration, margins)
-        proposals = tools.choose_num_filters(net, constraint)
-        if not proposals:
+        for share in SHARES:  # a smaller step only where no proposal can make the full one
+            constraint, tightened = tighten(net.resources, budget, schedules, net.iteration, margins, share)
+            if proposals := tools.choose_num_filters(net, constraint):
+                break
+        else:
             raise BudgetUnreachable(_stuck(net, constraint, tightened))
         simplified = tools.choose_which_filters(net, proposals, tightened)
         tuned = [tools.short_term_fine_tune(net, candidate) for candidate in simplified]

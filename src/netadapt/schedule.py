@@ -58,6 +58,7 @@ def tighten(
     schedules: Mapping[str, Schedule],
     iteration: int,
     margins: Mapping[str, float],
+    share: float = 1.0,
 ) -> tuple[dict[str, float], str]:
     """Return Con of Eq. 2, Con_j = max(Bud_j, Res_j - dR_ij), and the resource that was tightened.
 
@@ -70,10 +71,12 @@ def tighten(
         schedules: by resource.
         iteration: i, from 0.
         margins: half-width of the confidence interval by resource: what the last step aims below the budget.
+        share: of dR_ij, where a full step is too much for any proposal; never below the schedule's minimum.
     """
     above = [name for name in sorted(budget) if resources[name] > budget[name]]
     far = max(above, key=lambda name: resources[name] / budget[name])
     constraint = {name: max(budget[name], resources[name]) for name in budget}
     aim = budget[far] - margins.get(far, 0.0)
-    constraint[far] = max(aim, resources[far] - schedules[far].step(iteration))
+    reduction = max(share * schedules[far].step(iteration), schedules[far].minimum)
+    constraint[far] = max(aim, resources[far] - reduction)
     return constraint, far

@@ -238,14 +238,27 @@ def feasible(problem: dict[str, Any], widths: dict[str, int], names: tuple[str, 
     return [c for c in candidates if all(cost(c)[key] <= constraint[key] for key in constraint)]
 
 
-def expected_constraint(problem: dict[str, Any], before: Mapping[str, float], iteration: int) -> tuple[str, Any]:
+def expected_constraint(
+    problem: dict[str, Any], before: Mapping[str, float], iteration: int, share: float
+) -> tuple[str, Any]:
     """Eq. 2 with the roles spelt out, written a second time."""
     budget = problem["budget"]
     ratio = {key: before[key] / budget[key] for key in budget}
     tightened = sorted(key for key in budget if ratio[key] == max(ratio.values()))[0]
     keep = {key: before[key] if before[key] > budget[key] else budget[key] for key in budget}
-    target = before[tightened] - problem["first_step"][tightened] * problem["decay"] ** iteration
+    target = before[tightened] - share * problem["first_step"][tightened] * problem["decay"] ** iteration
     return tightened, {**keep, tightened: target if target > budget[tightened] else budget[tightened]}
+
+
+def first_possible(problem: dict[str, Any], before: Any) -> tuple[str, Any] | None:
+    """The constraint of the largest of four steps, each half the one before, that a group or a pair can make."""
+    network = problem["network"]
+    names = [n for together in (1, 2) for n in combinations(network.groups, together)]
+    for share in (1, 1 / 2, 1 / 4, 1 / 8):
+        tightened, constraint = expected_constraint(problem, before.resources, before.iteration, share)
+        if any(feasible(problem, before.widths, n, constraint) for n in names):
+            return tightened, constraint
+    return None
 
 
 def check(problem: dict[str, Any]) -> None:
@@ -255,7 +268,9 @@ def check(problem: dict[str, Any]) -> None:
     before = mini.pretrained(network)
     for i, step in enumerate(steps):
         assert step.iteration == i + 1
-        tightened, constraint = expected_constraint(problem, before.resources, i)
+        possible = first_possible(problem, before)
+        assert possible is not None
+        tightened, constraint = possible
         assert (step.tightened, dict(step.constraint)) == (tightened, constraint)
         assert dict(step.resources) == network.resources(step.widths)
         assert all(step.resources[key] <= constraint[key] for key in budget)
@@ -264,10 +279,7 @@ def check(problem: dict[str, Any]) -> None:
         check_winner(problem, before, step)
         before = step
     if not mini.meets(before.resources, budget):  # unreachable: nothing was left to propose
-        _, constraint = expected_constraint(problem, before.resources, len(steps))
-        for together in (1, 2):
-            for names in combinations(network.groups, together):
-                assert not feasible(problem, before.widths, names, constraint)
+        assert first_possible(problem, before) is None
     assert all(not mini.meets(step.resources, budget) for step in steps[:-1])
 
 

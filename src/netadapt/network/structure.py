@@ -5,6 +5,7 @@ Built by `groups.py` and `algebra.py` from one trace; read by everybody else. No
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -114,5 +115,25 @@ class Layer:
 
     def macs(self, widths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Multiply-accumulates at ``widths`` of shape ``(m, groups)``; returns shape ``(m,)``."""
-        area = int(np.prod(self.kernel)) * int(np.prod(self.output_size)) * self.batch
-        return self.outputs(widths) * self.fan_in(widths) * area
+        return self.outputs(widths) * self.fan_in(widths) * self.area
+
+    @property
+    def area(self) -> int:
+        """Multiply-accumulates per pair of channels: kernel x places where it is applied x batch."""
+        places = self.input_size if self.operation.startswith("conv_transpose") else self.output_size
+        return math.prod(self.kernel) * math.prod(places) * self.batch
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Number of entries of one parameter as a function of the widths.
+
+    Attributes:
+        name: canonical qualified name.
+        fixed: product of the sizes that no group can change.
+        sizes: the other sizes, at most two (rows and columns of a contraction).
+    """
+
+    name: str
+    fixed: int
+    sizes: tuple[LinearForm, ...]

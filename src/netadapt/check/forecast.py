@@ -1,0 +1,109 @@
+"""How long a run with default settings takes, from the schedule and from speeds measured here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netadapt.budget import Budget
+from netadapt.check.speed import Speed
+from netadapt.resources.rounds import RoundsProtocol
+from netadapt.runs.adaptation import CALIBRATION_IMAGES
+from netadapt.runs.limits import schedules
+from netadapt.runs.metering import Metering
+from netadapt.runs.settings import LongTerm, MeasureSection, SearchSection, ShortTerm
+from netadapt.training.task import Task
+
+#: images per class of the selection split, by default (paper: 10)
+_PER_CLASS = 10
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The time that a run takes, in its parts.
+
+    Attributes:
+        budget: that it is for.
+        iterations: of the search.
+        proposals: per iteration, at most.
+        tuned: proposals per iteration that are short-term fine-tuned.
+        estimator_s: to measure the networks that the estimator is fitted to.
+        iteration_s: of one iteration on average; networks become faster as they shrink.
+        search_s: of all iterations.
+        long_term_s: of one long-term fine-tune; ``None`` where the number of training images is not known.
+        total_s: all of it, with the uniform network that the report compares to; ``None`` likewise.
+        forward_images_per_s, training_images_per_s: what was measured here.
+    """
+
+    budget: str
+    iterations: int
+    proposals: int
+    tuned: int
+    estimator_s: float
+    iteration_s: float
+    search_s: float
+    long_term_s: float | None
+    total_s: float | None
+    forward_images_per_s: float
+    training_images_per_s: float
+
+
+def forecast(
+    metering: Metering, search: SearchSection, budget: str, session_s: float, speed: Speed, task: Task | None
+) -> Forecast:
+    """Foretell a run.
+
+    Args:
+        metering: knows what the original costs and the noise.
+        search: the settings.
+        budget: e.g. ``50%``.
+        session_s: seconds that a session of the stopwatch takes.
+        speed: of this machine.
+        task: tells the number of images.
+
+    Raises:
+        BudgetError: the original meets the budget, or the platform does not measure that resource.
+    """
+    initial = {**metering.meter.initial, **metering.counted(metering.network.widths)}
+    limits = Budget.parse(budget).resolve(initial)
+    planned = schedules(search, metering, limits, initial)
+    iterations = max(planned[name].iterations(initial[name] - limit) for name, limit in limits.items())
+    # networks shrink steadily from the start to the budget: on average they cost the mean of both
+    share = max((1 + limit / initial[name]) / 2 for name, limit in limits.items())
+    iteration_s = _iteration(metering, search, session_s, speed, task, share)
+    estimator_s = search.networks * RoundsProtocol().rounds * session_s
+    images = getattr(task, "train_images", None)
+    share_at_end = max(limit / initial[name] for name, limit in limits.items())
+    long_term_s = None if images is None else (LongTerm().epochs or 0) * images * share_at_end / speed.training
+    search_s = iterations * iteration_s
+    return Forecast(
+        budget=budget,
+        iterations=iterations,
+        proposals=len(metering.network.groups),
+        tuned=min(search.contenders, len(metering.network.groups)),
+        estimator_s=estimator_s,
+        iteration_s=iteration_s,
+        search_s=search_s,
+        long_term_s=long_term_s,
+        total_s=None if long_term_s is None else estimator_s + search_s + 2 * long_term_s,
+        forward_images_per_s=speed.forward,
+        training_images_per_s=speed.training,
+    )
+
+
+def _iteration(
+    metering: Metering, search: SearchSection, session_s: float, speed: Speed, task: Task | None, share: float
+) -> float:
+    """Return the seconds of an average iteration in fast mode: score every proposal, tune the contenders, measure."""
+    groups = len(metering.network.groups)
+    contenders = min(search.contenders, groups)
+    selection = _selection_images(speed, task)
+    forward_images = CALIBRATION_IMAGES + groups * (CALIBRATION_IMAGES + selection) + contenders * selection
+    training_images = contenders * (ShortTerm().images or 0)
+    computing = forward_images / speed.forward + training_images / speed.training + groups * speed.refit_s
+    return share * computing + 2 * MeasureSection().sessions * session_s
+
+
+def _selection_images(speed: Speed, task: Task | None) -> int:
+    """Return the images of the selection split: the task's, or those that the default settings would carve out."""
+    indices = getattr(task, "selection_indices", None)
+    return len(indices) if indices is not None else _PER_CLASS * speed.outputs

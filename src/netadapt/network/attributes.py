@@ -1,0 +1,150 @@
+"""Attributes that must follow when a module loses channels: torch.nn modules, and a registry for others.
+
+`surgery.py` calls the fixer of every module after its tensors were sliced. A module that keeps its sizes in attributes
+of its own (`self.dim`, `self.pad_before`) registers a fixer next to its class:
+
+    register_attribute_fixer(MyBlock, lambda change: {"dim": change.shape("weight")[0]}, attributes=("dim",))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from netadapt.models.resnet_cifar import ZeroPadShortcut
+
+Attributes = Mapping[str, int | tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to one module.
+
+    Attributes:
+        module: with its tensors already sliced; its attributes still tell the old sizes.
+        original: the same module in the original network.
+        inputs, outputs: which channels (dimension 1) of its input and output in the original network are kept;
+            only for classes registered with ``channels=True``.
+    """
+
+    module: nn.Module
+    original: nn.Module
+    inputs: NDArray[np.bool_] | None = None
+    outputs: NDArray[np.bool_] | None = None
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the new shape of one of the module's own parameters or buffers."""
+        return tuple(getattr(self.module, name).shape)
+
+
+Fixer = Callable[[Change], Attributes]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    fixer: Fixer
+    attributes: frozenset[str]
+    channels: bool
+
+
+_REGISTRY: dict[type[nn.Module], _Entry] = {}
+
+
+def register_attribute_fixer(
+    cls: type[nn.Module], fixer: Fixer, *, attributes: Sequence[str], channels: bool = False
+) -> None:
+    """Tell how the integer attributes of a module follow from its shrunk tensors or activations.
+
+    Args:
+        cls: the module class; subclasses without an entry of their own use it too.
+        fixer: from a `Change` to the new values, ints or tuples of ints.
+        attributes: every name that the fixer may return; a saved architecture may set these and no others.
+        channels: whether the fixer needs ``change.inputs`` and ``change.outputs``.
+    """
+    _REGISTRY[cls] = _Entry(fixer, frozenset(attributes), channels)
+
+
+def _entry(module: nn.Module) -> _Entry | None:
+    return next((_REGISTRY[cls] for cls in type(module).__mro__ if cls in _REGISTRY), None)
+
+
+def needs_channels(module: nn.Module) -> bool:
+    """Tell whether the module's fixer wants to know the channels of its activations."""
+    entry = _entry(module)
+    return entry is not None and entry.channels
+
+
+def allowed_attributes(module: nn.Module) -> frozenset[str]:
+    """Return the attributes that a saved architecture may set on ``module``."""
+    entry = _entry(module)
+    return entry.attributes if entry else frozenset()
+
+
+def changed_attributes(change: Change) -> dict[str, int | tuple[int, ...]]:
+    """Return the attributes of ``change.module`` whose values must change, with their new values."""
+    entry = _entry(change.module)
+    if entry is None:
+        return {}
+    values = entry.fixer(change)
+    extra = set(values) - entry.attributes
+    if extra:
+        raise ValueError(f"the fixer of {type(change.module).__name__} set undeclared attributes {sorted(extra)}")
+    return {k: v for k, v in values.items() if getattr(change.module, k) != v}
+
+
+def _convolution(change: Change) -> Attributes:
+    """Dense convolutions follow their weight; a depthwise one keeps one group per channel, a grouped one its groups."""
+    original, weight = change.original, change.shape("weight")
+    assert isinstance(original, _ConvNd)
+    depthwise = original.groups == original.in_channels > 1
+    if depthwise:
+        groups = weight[0] * original.in_channels // original.out_channels
+        return {"in_channels": groups, "out_channels": weight[0], "groups": groups}
+    if isinstance(original, _ConvTransposeNd):
+        return {"in_channels": weight[0], "out_channels": weight[1] * original.groups}
+    return {"in_channels": weight[1] * original.groups, "out_channels": weight[0]}
+
+
+def _norm(change: Change) -> Attributes:
+    for name in ("weight", "running_mean"):
+        if getattr(change.module, name, None) is not None:
+            return {"num_features": change.shape(name)[0]}
+    return {}
+
+
+def _group_norm(change: Change) -> Attributes:
+    original = change.original
+    if not isinstance(original, nn.GroupNorm) or change.module.weight is None:
+        return {}
+    channels = change.shape("weight")[0]
+    instance = original.num_groups == original.num_channels
+    return {"num_channels": channels, "num_groups": channels if instance else original.num_groups}
+
+
+def _zero_pad_shortcut(change: Change) -> Attributes:
+    """Padded channels go with the channels of the residual sum that they are added to."""
+    original, outputs = change.original, change.outputs
+    if not isinstance(original, ZeroPadShortcut) or outputs is None:
+        return {}
+    after = len(outputs) - original.pad_after
+    return {"pad_before": int(outputs[: original.pad_before].sum()), "pad_after": int(outputs[after:].sum())}
+
+
+register_attribute_fixer(_ConvNd, _convolution, attributes=("in_channels", "out_channels", "groups"))
+register_attribute_fixer(_NormBase, _norm, attributes=("num_features",))
+register_attribute_fixer(nn.GroupNorm, _group_norm, attributes=("num_channels", "num_groups"))
+register_attribute_fixer(
+    nn.Linear,
+    lambda change: {"in_features": change.shape("weight")[1], "out_features": change.shape("weight")[0]},
+    attributes=("in_features", "out_features"),
+)
+register_attribute_fixer(
+    nn.PReLU, lambda change: {"num_parameters": change.shape("weight")[0]}, attributes=("num_parameters",)
+)
+register_attribute_fixer(ZeroPadShortcut, _zero_pad_shortcut, attributes=("pad_before", "pad_after"), channels=True)

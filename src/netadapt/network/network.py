@@ -1,0 +1,218 @@
+"""Class `Network`: a trained model with its channel groups, its algebra and its surgery. Made by `trace`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from netadapt.errors import ModelError, SurgeryError, did_you_mean
+from netadapt.network import surgery
+from netadapt.network.algebra import Forms, build_layers, count_parameters
+from netadapt.network.groups import Grouping, build_groups
+from netadapt.network.labels import RANK_PROOF
+from netadapt.network.propagation import Propagation
+from netadapt.network.prove import Proof, difference, prove
+from netadapt.network.structure import ChannelGroup, Layer, Pinned
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Which unit of which group each channel of an activation belongs to (-1: to none)."""
+
+    names: tuple[str, ...]
+    group: Ints
+    unit: Ints
+
+    def mask(self, kept: Mapping[str, Sequence[int]]) -> NDArray[np.bool_]:
+        """Return which channels stay."""
+        mask = np.ones(len(self.group), dtype=bool)
+        for index, name in enumerate(self.names):
+            mine = self.group == index
+            mask[mine] = np.isin(self.unit[mine], kept[name])
+        return mask
+
+
+class Network:
+    """A trained model as netadapt sees it.
+
+    Attributes:
+        model: the user's module, never changed.
+        example_inputs: as given to `trace`: tensor, tuple or dict.
+        groups: channel groups in order of execution; the columns of every vector of widths.
+        pinned: layers some of whose channels cannot be removed, and why.
+        layers: operations that cost something.
+        forms: their channel counts as matrices, for estimators.
+        shapes: original shapes of all parameters and buffers, by canonical name.
+        channels: for modules whose attributes follow from activations, what goes in and out.
+        proof: what was checked by values; ``None`` if `trace` was told not to.
+    """
+
+    def __init__(self, model: nn.Module, example_inputs: Any, found: Propagation) -> None:
+        self.model, self.example_inputs = model, example_inputs
+        self.proof: Proof | None = None
+        self._found = found
+        self._parameters = [name for name, _ in model.named_parameters()]
+        self.shapes = found.shapes
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        grouping = build_groups(self._found)
+        self.groups: tuple[ChannelGroup, ...] = grouping.groups
+        self.pinned: tuple[Pinned, ...] = grouping.pinned
+        self.layers: tuple[Layer, ...] = build_layers(self._found, grouping)
+        counts = count_parameters(self._parameters, self._found, grouping)
+        self.forms = Forms(self.layers, counts, len(self.groups))
+        self.channels = {
+            name: (self._channels(inputs, grouping), self._channels(outputs, grouping))
+            for name, (inputs, outputs) in self._found.channels.items()
+        }
+
+    def _channels(self, labels: Tensor, grouping: Grouping) -> Channels:
+        atoms = labels.numpy()
+        group = np.where(atoms >= 0, grouping.group_of[atoms], -1)
+        return Channels(
+            tuple(g.name for g in grouping.groups), group, np.where(atoms >= 0, grouping.unit_of[atoms], -1)
+        )
+
+    # --- widths ------------------------------------------------------------------------------------------------
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The original width of every group."""
+        return {g.name: g.width for g in self.groups}
+
+    def group(self, name: str) -> ChannelGroup:
+        """Return a group by name.
+
+        Raises:
+            ModelError: there is no such group.
+        """
+        for group in self.groups:
+            if group.name == name:
+                return group
+        names = [g.name for g in self.groups]
+        raise ModelError(f"there is no channel group {name!r}{did_you_mean(name, names)}; groups: {', '.join(names)}")
+
+    def vector(self, widths: Mapping[str, int]) -> Ints:
+        """Return ``(groups,)`` widths in the order of `groups`; groups not named keep their full width."""
+        for name, width in widths.items():
+            full = self.group(name).width
+            if not 1 <= width <= full:
+                raise ModelError(f"width {width} of group {name!r} is outside 1..{full}")
+        return np.array([widths.get(g.name, g.width) for g in self.groups], dtype=np.int64)
+
+    def mapping(self, vector: Sequence[int] | Ints) -> dict[str, int]:
+        """Return ``{group: width}`` for ``(groups,)`` widths."""
+        return {g.name: int(w) for g, w in zip(self.groups, vector, strict=True)}
+
+    # --- algebra -----------------------------------------------------------------------------------------------
+
+    def macs(self, widths: Mapping[str, int] | None = None) -> int:
+        """Return the multiply-accumulates of one call on the example input, at ``widths`` (default: original)."""
+        return int(self.macs_of(self.vector(widths or {})[None])[0])
+
+    def parameters(self, widths: Mapping[str, int] | None = None) -> int:
+        """Return the number of parameters at ``widths`` (default: original); shared ones count once."""
+        return int(self.parameters_of(self.vector(widths or {})[None])[0])
+
+    def macs_of(self, vectors: Ints) -> Ints:
+        """Return the multiply-accumulates ``(m,)`` of ``vectors`` ``(m, groups)``."""
+        return self.forms.macs(vectors)
+
+    def parameters_of(self, vectors: Ints) -> Ints:
+        """Return the numbers of parameters ``(m,)`` of ``vectors`` ``(m, groups)``."""
+        return self.forms.parameters(vectors)
+
+    def activations_of(self, vectors: Ints) -> Ints:
+        """Return the elements written by all layers ``(m,)`` of ``vectors`` ``(m, groups)``."""
+        return self.forms.activations(vectors)
+
+    # --- surgery -----------------------------------------------------------------------------------------------
+
+    def shrink(self, kept: Mapping[str, Sequence[int]], weights_of: nn.Module | None = None) -> nn.Module:
+        """Return a smaller module of the user's own class that has only the units ``kept``.
+
+        Args:
+            kept: ascending indices of the *original* network by group; groups not named keep all that there is.
+            weights_of: a shrunk (and tuned) version of this network to take weights from; default the original.
+
+        Raises:
+            ModelError: indices that cannot be kept, or ``weights_of`` is no version of this network.
+        """
+        return surgery.shrink(self, kept, weights_of)
+
+    def kept_of(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
+        """Return which units of the original network ``module`` still has, for every group."""
+        return surgery.kept_of(self, module)
+
+    def widths_of(self, module: nn.Module) -> dict[str, int]:
+        """Return the widths of a shrunk module."""
+        return {name: len(kept) for name, kept in self.kept_of(module).items()}
+
+    def equals_masked(self, kept: Mapping[str, Sequence[int]], module: nn.Module | None = None) -> float:
+        """Return the largest difference, in float64 on the example input, between `shrink` and masking.
+
+        Args:
+            kept: as in `shrink`.
+            module: whose weights to use; default the original's.
+        """
+        return difference(self, kept, self.model if module is None else module)[0]
+
+    def verify_shrink(
+        self, before: nn.Module, kept: Mapping[str, Sequence[int]], after: nn.Module | None = None
+    ) -> None:
+        """Check that ``after`` (default: ``shrink(kept, before)``) equals ``before`` with the removed units masked.
+
+        Raises:
+            SurgeryError: it does not.
+        """
+        error, scale = difference(self, kept, before, after)
+        if not error <= 1e-9 * max(scale, 1e-30):
+            raise SurgeryError(f"the shrunk network differs from the masked one by {error:.3g} (outputs up to {scale:.3g}); "
+                               "this is a defect: please report it with the model")  # fmt: skip
+
+    def prove(self) -> Proof:
+        """Prove all groups by values, pin those that fail, and remember what was checked in `proof`."""
+        while True:
+            proof = prove(self)
+            if not proof.failures:
+                self.proof = proof
+                return proof
+            for name, reason in proof.failures.items():
+                use = self.group(name).axes[0]
+                slot = self._found.atoms.slot(use.tensor, use.axis)
+                assert slot is not None
+                atoms = torch.from_numpy(slot.start + use.indices)
+                self._found.atoms.pin(atoms, f"removing its channels does not work: {reason}", RANK_PROOF)
+            self._rebuild()
+
+    # --- identity ----------------------------------------------------------------------------------------------
+
+    def structure_hash(self) -> str:
+        """Return a hash of groups, layers and input shapes, the same in every session and for all weights."""
+        groups = [
+            [g.name, g.width, [[a.tensor, a.axis, a.role, a.indices.tolist()] for a in g.axes]] for g in self.groups
+        ]
+        layers = [
+            [x.name, x.kind, x.operation, x.kernel, x.stride, x.input_size, x.output_size, x.batch,
+             *([f.constant, f.coefficients.tolist()] for f in (x.inputs, x.outputs, x.fan_in))]
+            for x in self.layers
+        ]  # fmt: skip
+        shapes = [list(t.shape) for t in torch.utils._pytree.tree_leaves(self.example_inputs) if isinstance(t, Tensor)]
+        text = json.dumps([groups, layers, shapes], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        """Say the sizes in one line."""
+        return (f"Network({type(self.model).__name__}: {len(self.groups)} groups, {len(self.pinned)} pinned layers, "
+                f"{self.macs() / 1e6:.1f} MMAC, {self.parameters() / 1e6:.3f} M parameters)")  # fmt: skip

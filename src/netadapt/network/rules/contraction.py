@@ -1,0 +1,115 @@
+"""Contractions with a weight (convolutions, linear): what is summed over is tied, the weight labels the result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from netadapt.network import labels as L
+from netadapt.network.propagation import Operation, Parameter, Value
+from netadapt.network.rules.registry import rule
+from netadapt.network.structure import Kind
+
+ONE = torch.full((1,), L.NONE)
+
+
+@rule("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def convolution(op: Operation) -> Value:
+    """Dense, depthwise (any multiplier), grouped, transposed."""
+    labels, weight, groups = op.labels("input"), op.value("weight"), int(op.args["groups"])
+    if not isinstance(weight, Parameter):
+        return op.pin_all(f"the weight of {op.name} is computed in forward")
+    space = len(weight.shape) - 2
+    channels = L.vector(labels, labels.ndim - space - 1)
+    if channels is None or labels.ndim != space + 2:
+        return op.pin_all(f"{op.name} on units that are not dimension 1")
+    outputs, fan_in, kind = _weight_atoms(op, weight, channels, groups)
+    _tie_bias(op, outputs)
+    stride = op.args["stride"]
+    op.cost(kind, channels, outputs, fan_in=fan_in, kernel=weight.shape[2:],
+            stride=[stride] * space if isinstance(stride, int) else list(stride) * (space // len(stride)),
+            input_size=labels.shape[2:], output_size=op.shape[2:], batch=labels.shape[0])  # fmt: skip
+    return L.along(outputs, 1, op.shape)
+
+
+def _weight_atoms(op: Operation, weight: Parameter, channels: Tensor, groups: int) -> tuple[Tensor, Tensor, Kind]:
+    """Tie the weight to the channels that come in; return labels of the outputs, labels of what is summed, the kind."""
+    transposed = "transpose" in op.name
+    out_dim, in_dim = (1, 0) if transposed else (0, 1)
+    if groups == 1:
+        fan_in = op.axis(weight, in_dim, "input")
+        outputs = op.axis(weight, out_dim, "output")
+        op.tie(fan_in, channels)
+        return outputs, fan_in, "conv"
+    if groups == channels.numel() and not transposed:
+        own = op.axis(weight, 0)  # (groups * multiplier,)
+        op.tie(own.reshape(groups, -1), channels[:, None])
+        return own, ONE, "depthwise"
+    if transposed:
+        atoms = [op.axis(weight, dim) for dim in (0, 1)]
+        for part in (*atoms, channels):
+            op.pin(part, f"grouped {op.name} has no rule")
+        return atoms[1].repeat(groups), atoms[0][: len(atoms[0]) // groups], "grouped"
+    return _grouped(op, weight, channels, groups)
+
+
+def _grouped(op: Operation, weight: Parameter, channels: Tensor, groups: int) -> tuple[Tensor, Tensor, Kind]:
+    """Every group keeps the same local inputs and the same local outputs, so that the groups stay equally large."""
+    fan_in, outputs = op.axis(weight, 1, "input"), op.axis(weight, 0, "output")
+    op.tie(fan_in[None, :], channels.reshape(groups, -1))
+    local = outputs.reshape(groups, -1)
+    op.tie(local, local[:1])
+    return outputs, fan_in, "grouped"
+
+
+def _tie_bias(op: Operation, outputs: Tensor) -> None:
+    bias = op.value("bias")
+    if bias is not None:
+        op.tie(op.as_labels(bias).reshape(-1), outputs)
+
+
+@rule("linear")
+def linear(op: Operation) -> Value:
+    """``input @ weight.T + bias`` along the last dimension."""
+    weight = op.value("weight")
+    if not isinstance(weight, Parameter):
+        return op.pin_all("the weight of linear is computed in forward")
+    return _matrix(op, op.labels("input"), weight.permuted((1, 0)), op.value("bias"))
+
+
+@rule("addmm")
+def addmm(op: Operation) -> Value:
+    """``bias + input @ weight``."""
+    weight, plain = op.value("mat2"), op.args.get("beta", 1) == 1 and op.args.get("alpha", 1) == 1
+    if not isinstance(weight, Parameter) or not plain:
+        return op.pin_all("addmm without a weight, or scaled")
+    return _matrix(op, op.labels("mat1"), weight, op.value("self"))
+
+
+@rule("matmul", "mm", "bmm")
+def matmul(op: Operation) -> Value:
+    """``input @ weight``; products of activations are pinned."""
+    weight = op.value("other" if op.name == "matmul" else "mat2")
+    if not isinstance(weight, Parameter) or len(weight.shape) != 2 or isinstance(op.value("self"), Parameter):
+        return op.pin_all(f"{op.name} multiplies activations with each other")
+    return _matrix(op, op.labels("self"), weight, None)
+
+
+def _matrix(op: Operation, labels: Tensor, weight: Parameter, bias: Value) -> Value:
+    """Contract the last dimension of ``labels`` with dimension 0 of ``weight``."""
+    channels = L.vector(labels, -1)
+    if channels is None:
+        return op.pin_all(f"{op.name} on units that are not the last dimension")
+    fan_in, outputs = op.axis(weight, 0, "input"), op.axis(weight, 1, "output")
+    op.tie(fan_in, channels)
+    if bias is not None:
+        op.tie(op.as_labels(bias).reshape(-1), outputs)
+    op.cost("linear", channels, outputs, fan_in=fan_in, kernel=(1, 1), stride=(1, 1), batch=_product(labels.shape[:-1]))
+    return L.along(outputs, len(op.shape) - 1, op.shape)
+
+
+def _product(sizes: Sequence[int]) -> int:
+    return math.prod(sizes)

@@ -1,0 +1,138 @@
+"""Operations that only move data: the same operation is run on the labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from netadapt.network import labels as L
+from netadapt.network.propagation import Operation, Parameter, Value
+from netadapt.network.rules.registry import rule
+
+
+def run(op: Operation) -> Value:
+    """Run the operation itself on the labels of its arguments."""
+    swap = {node: _swapped(op, op.env[node]) for node in op.node.all_input_nodes}
+    args, kwargs = fx.node.map_arg((op.node.args, op.node.kwargs), lambda n: swap[n])
+    result: Any = op.node.target(*args, **kwargs)  # type: ignore[operator]
+    return [L.tidy(r) for r in result] if isinstance(result, list | tuple) else L.tidy(result)
+
+
+def _swapped(op: Operation, value: Value) -> Value:
+    if isinstance(value, list):
+        return [op.as_labels(v) for v in value]
+    return op.as_labels(value)
+
+
+@rule(
+    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "ravel"
+)
+def reshaped(op: Operation) -> Value:
+    """New sizes in the same order; where units are split over dimensions, the pieces stay equally long."""
+    result, pieces = L.reshape(op.labels("self"), op.shape)
+    for piece in pieces:
+        op.tie(piece, piece[:, :1])
+    return result
+
+
+@rule("permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "numpy_T", "matrix_H", "mT")
+def permuted(op: Operation) -> Value:
+    """New order of dimensions; parameters stay parameters."""
+    value = op.value("self")
+    if isinstance(value, Parameter) and op.name in ("permute", "transpose", "t"):
+        order = torch.empty([dim + 1 for dim in range(len(value.shape))])  # sizes that name the dimensions
+        target: Any = op.node.target
+        return value.permuted([size - 1 for size in target(order, *op.node.args[1:], **op.node.kwargs).shape])
+    return run(op)
+
+
+@rule("expand", "expand_as", "broadcast_to")
+def expanded(op: Operation) -> Value:
+    """Repeat without memory."""
+    small = L.compact(op.labels("self"))
+    return L.spread(small, op.shape)
+
+
+@rule("slice", "select", "narrow")
+def sliced(op: Operation) -> Value:
+    """A part along one dimension: free in batch and space, pinned along units (its bounds do not follow)."""
+    labels, dim = op.labels("self"), op.args["dim"]
+    whole = op.name == "slice" and op.shape == tuple(labels.shape)
+    if dim % labels.ndim in L.varying(labels) and not whole:
+        op.pin(labels, f"{op.name} cuts channels at positions written in forward")
+    return run(op)
+
+
+@rule("chunk", "split", "split_with_sizes", "tensor_split", "unbind", "unsafe_chunk", "unsafe_split")
+def pieces(op: Operation) -> Value:
+    """Equal pieces of the units stay equal: the i-th units of all pieces are tied; unequal ones are pinned."""
+    labels, dim = op.labels("self"), op.args["dim"]
+    if dim % labels.ndim not in L.varying(labels):
+        return [L.spread(L.compact(labels).squeeze(dim) if op.name == "unbind" else L.compact(labels), shape)
+                for shape in op.shapes]  # fmt: skip
+    parts: list[Tensor] = run(op)
+    if op.name == "unbind":
+        op.pin(labels, "unbind takes channels apart")
+    elif len({tuple(part.shape) for part in parts}) > 1:
+        op.pin(labels, f"{op.name} cuts channels into unequal pieces")
+    else:
+        for part in parts[1:]:
+            op.tie(parts[0], part)
+    return parts
+
+
+@rule("cat", "concat", "concatenate", kind="other")
+def concatenated(op: Operation) -> Value:
+    """One behind the other, without materialising what is constant."""
+    items = [op.as_labels(v) for v in op.value("tensors")]
+    items = [t for t in items if t.shape != (0,)]
+    dim = int(op.args.get("dim", 0)) % items[0].ndim
+    shape = list(np.broadcast_shapes(*(_without(L.compact(t).shape, dim) for t in items)))
+    spread = [L.spread(L.compact(t), [t.shape[d] if d == dim else s for d, s in enumerate(shape)]) for t in items]
+    return L.spread(L.tidy(torch.cat(spread, dim)), op.shape)
+
+
+@rule("stack", kind="other")
+def stacked(op: Operation) -> Value:
+    """Along a new dimension; all items keep the same units, so they are tied."""
+    items = [op.as_labels(v) for v in op.value("tensors")]
+    for item in items[1:]:
+        op.tie(items[0], item)
+    return L.spread(L.compact(items[0]).unsqueeze(op.args["dim"]), op.shape)
+
+
+def _without(shape: torch.Size, dim: int) -> list[int]:
+    return [1 if d == dim else size for d, size in enumerate(shape)]
+
+
+@rule("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
+      "replication_pad2d", "replication_pad3d", kind="other")  # fmt: skip
+def padded(op: Operation) -> Value:
+    """Padding of space is free; padded channels are new atoms that live on no parameter."""
+    labels = op.labels("self" if "self" in op.args else "input")
+    amounts = list(op.args["pad"] if "pad" in op.args else op.args["padding"])
+    small = L.compact(labels)
+    for i in range(len(amounts) // 2):
+        dim = labels.ndim - 1 - i
+        before, after = amounts[2 * i : 2 * i + 2]
+        if dim not in L.varying(labels) or (before, after) == (0, 0):
+            continue
+        if min(before, after) < 0 or op.args.get("mode", "constant") != "constant" or "tion_pad" in op.name:
+            return op.pin_all("padding mirrors or crops channels")
+        shape = list(small.shape)
+        parts = []
+        for size in (before, after):
+            shape[dim] = size
+            parts.append(L.along(op.atoms.fresh(size), dim, shape))
+        small = torch.cat([parts[0], small, parts[1]], dim)
+    return L.spread(small, op.shape)
+
+
+@rule("flip", "roll", "repeat", "tile", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "repeat_interleave", "index_select",
+      kind="other")  # fmt: skip
+def rearranged(op: Operation) -> Value:
+    """Copies elements to new places; whether it follows a removal of units, the proof finds out."""
+    return run(op)

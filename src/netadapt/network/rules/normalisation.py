@@ -1,0 +1,51 @@
+"""Normalisations: per channel they are exact; over channels every unit changes all others, so they pin."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from netadapt.network.labels import varying, vector
+from netadapt.network.propagation import Operation, Parameter, Value
+from netadapt.network.rules.registry import rule
+
+
+def _tie_channels(op: Operation, labels: Tensor) -> Value:
+    channels = vector(labels, 1)
+    if channels is None:
+        return op.pin_all(f"{op.name} on units that are not dimension 1")
+    for key in ("weight", "bias", "running_mean", "running_var"):
+        value = op.value(key)
+        if isinstance(value, Parameter):
+            op.tie(op.axis(value, 0), channels)
+        elif isinstance(value, Tensor):
+            op.tie(value.reshape(-1), channels)
+    return labels
+
+
+@rule("batch_norm", "instance_norm", kind="norm")
+def per_channel(op: Operation) -> Value:
+    """Statistics of one channel at a time."""
+    return _tie_channels(op, op.labels("input"))
+
+
+@rule("group_norm", kind="norm")
+def group_norm(op: Operation) -> Value:
+    """Exact only with one channel per group, where it is an instance norm."""
+    labels = op.labels("input")
+    if op.args["num_groups"] == labels.shape[1]:
+        return _tie_channels(op, labels)
+    return op.pin_all("group_norm mixes the statistics of several channels: removing one would change the others")
+
+
+@rule("layer_norm", "rms_norm", kind="norm")
+def layer_norm(op: Operation) -> Value:
+    """Exact only where no units lie along the normalised dimensions."""
+    labels = op.labels("input")
+    count = len(op.args["normalized_shape"])
+    if all(dim < labels.ndim - count for dim in varying(labels)) and not _opaque(op, labels):
+        return labels
+    return op.pin_all(f"{op.name} mixes the statistics of all channels: removing one would change the others")
+
+
+def _opaque(op: Operation, labels: Tensor) -> bool:
+    return labels.numel() > 0 and int(labels.reshape(-1)[:1]) in op.atoms.opaque

@@ -1,0 +1,77 @@
+"""Reductions, pooling and resizing: free over batch and space, pinned over channels."""
+
+from __future__ import annotations
+
+import re
+
+from torch import Tensor
+
+from netadapt.network import labels as L
+from netadapt.network.propagation import Operation, Value
+from netadapt.network.rules.elementwise import elementwise
+from netadapt.network.rules.registry import rule
+
+
+@rule(
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
+    "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d",
+    "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices",
+    kind="pool",
+)  # fmt: skip
+@rule(
+    "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
+    "_upsample_nearest_exact3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d",
+    "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
+    kind="other",
+)  # fmt: skip
+def over_space(op: Operation) -> Value:
+    """Each channel by itself, over the last one, two or three dimensions."""
+    labels = op.labels("self" if "self" in op.args else "input")
+    found = re.search(r"(\d)d", op.name)
+    space = range(labels.ndim - int(found[1]) if found else 2, labels.ndim)
+    if any(dim in space for dim in L.varying(labels)):
+        return op.pin_all(f"{op.name} runs over the dimension that holds the units")
+    small = L.compact(labels)
+    value = op.node.meta["val"]
+    if isinstance(value, list | tuple):
+        return [L.spread(small, shape) for shape in op.shapes]
+    return L.spread(small, op.shape)
+
+
+@rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "prod", "norm", "linalg_vector_norm", "logsumexp", "any", "all",
+      kind="pool")  # fmt: skip
+def reduced(op: Operation) -> Value:
+    """Over some dimensions; over units it mixes them, which no removal leaves exact."""
+    if "other" in op.args:  # max(a, b)
+        return elementwise(op)
+    labels = next(op.tensors())
+    dims = op.args.get("dim")
+    if isinstance(dims, int):
+        dims = [dims]
+    over = {d % labels.ndim for d in dims} if dims and labels.ndim else set(range(labels.ndim))
+    if _mixes(op, labels, over):
+        return op.pin_all(f"{op.name} runs over channels")
+    small = L.compact(labels)
+    small = small.reshape([s for d, s in enumerate(small.shape) if d not in over or op.args.get("keepdim")])
+    value = op.node.meta["val"]
+    return [L.spread(small, s) for s in op.shapes] if isinstance(value, list | tuple) else L.spread(small, op.shape)
+
+
+@rule(
+    "softmax", "log_softmax", "softmin", "cumsum", "normalize", "glu", "argmax", "argmin", "sort", "topk", kind="other"
+)
+def along_dimension(op: Operation) -> Value:
+    """Mixes what lies along one dimension."""
+    labels, dim = next(op.tensors()), op.args.get("dim")
+    if dim is None or _mixes(op, labels, {dim % max(labels.ndim, 1)}) or op.shape != tuple(labels.shape):
+        return op.pin_all(f"{op.name} runs over channels")
+    value = op.node.meta["val"]
+    return [labels for _ in value] if isinstance(value, list | tuple) else labels
+
+
+def _mixes(op: Operation, labels: Tensor, over: set[int]) -> bool:
+    """Tell whether units lie along the dimensions ``over``, or might (unknown inner structure)."""
+    changing = L.varying(labels)
+    if not changing:
+        return labels.numel() > 0 and int(L.compact(labels).reshape(-1)[0]) in op.atoms.opaque
+    return not over.isdisjoint(changing)

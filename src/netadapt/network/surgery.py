@@ -1,0 +1,192 @@
+"""Exact surgery: a copy of the user's module with sliced parameters, buffers and attributes; and the masked original.
+
+`Network.shrink` and the proof call these. Kept indices always refer to the original network; a shrunk module carries
+its own record of them, so that it can be shrunk further.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from netadapt.errors import ModelError, did_you_mean
+from netadapt.network.attributes import Change, changed_attributes
+
+if TYPE_CHECKING:
+    from netadapt.network.network import Network
+
+Kept = Mapping[str, Sequence[int]]
+Masks = dict[str, dict[int, NDArray[np.bool_]]]  # tensor -> axis -> which original entries are there
+
+RECORD = "_netadapt_kept"
+
+
+def kept_of(network: Network, module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the original indices that ``module`` still has, for every group."""
+    record: dict[str, tuple[int, ...]] = getattr(module, RECORD, {})
+    return {g.name: tuple(record.get(g.name, range(g.width))) for g in network.groups}
+
+
+def complete(network: Network, kept: Kept, have: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Check ``kept`` and fill in the groups that it does not name with all that ``have`` has.
+
+    Raises:
+        ModelError: an unknown group, or indices that are empty, not ascending, out of range or already removed.
+    """
+    names = [g.name for g in network.groups]
+    for name in kept:
+        if name not in names:
+            raise ModelError(
+                f"there is no channel group {name!r}{did_you_mean(name, names)}; groups: {', '.join(names)}"
+            )
+    result = {}
+    for group in network.groups:
+        wanted = np.asarray(kept.get(group.name, have[group.name]))
+        problem = _problem(wanted, group.width, have[group.name])
+        if problem:
+            raise ModelError(f"cannot keep {_short(wanted)} of group {group.name!r} (width {group.width}): {problem}")
+        result[group.name] = tuple(int(i) for i in wanted)
+    return result
+
+
+def _problem(wanted: NDArray[np.int64], width: int, have: Sequence[int]) -> str:
+    if wanted.ndim != 1 or wanted.size == 0 or not np.issubdtype(wanted.dtype, np.integer):
+        return "give at least one index, all integers"
+    if (np.diff(wanted) <= 0).any():
+        return "indices must be ascending and distinct"
+    if wanted[0] < 0 or wanted[-1] >= width:
+        return f"indices refer to the original network and lie in 0..{width - 1}"
+    if len(have) < width and not np.isin(wanted, have).all():
+        return "the module given as weights_of has already lost some of these units"
+    return ""
+
+
+def _short(wanted: NDArray[np.int64]) -> str:
+    items = wanted.reshape(-1).tolist()
+    return str(items) if len(items) <= 8 else f"[{', '.join(map(str, items[:6]))}, ... ({len(items)} indices)]"
+
+
+def masks(network: Network, kept: Kept) -> Masks:
+    """Return which entries of every axis stay; axes that lose nothing are left out."""
+    result: Masks = {}
+    for group in network.groups:
+        if len(kept[group.name]) == group.width:
+            continue
+        gone = np.setdiff1d(np.arange(group.width), kept[group.name])
+        for use in group.axes:
+            by_axis = result.setdefault(use.tensor, {})
+            mask = by_axis.setdefault(use.axis, np.ones(network.shapes[use.tensor][use.axis], dtype=bool))
+            mask[use.indices[gone]] = False
+    return result
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers by canonical name (the first of a shared tensor's names)."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def shrink(network: Network, kept: Kept, weights_of: nn.Module | None = None) -> nn.Module:
+    """Return a copy of ``weights_of`` (default: the original) that has only the units ``kept``.
+
+    Args:
+        network: the traced network.
+        kept: ascending indices of the original network by group; groups not named keep all that there is.
+        weights_of: the original or a shrunk version of it.
+
+    Raises:
+        ModelError: indices that cannot be kept, or a module that is no version of this network.
+    """
+    source = network.model if weights_of is None else weights_of
+    have = kept_of(network, source)
+    wanted = complete(network, kept, have)
+    before, after = masks(network, have), masks(network, wanted)
+    positions: dict[str, dict[int, Tensor]] = {}
+    for name, axes in after.items():
+        for axis, mask in axes.items():
+            there = before.get(name, {}).get(axis)
+            picked = torch.from_numpy(np.flatnonzero(mask if there is None else mask[there]))
+            positions.setdefault(name, {})[axis] = picked
+    check_version(network, source, before)
+    result = slice_module(source, positions)
+    for name, attributes in fixed_attributes(network, result, wanted).items():
+        for key, value in attributes.items():
+            setattr(result.get_submodule(name), key, value)
+    setattr(result, RECORD, wanted)
+    return result
+
+
+def slice_module(source: nn.Module, positions: Mapping[str, Mapping[int, Tensor]]) -> nn.Module:
+    """Deep-copy ``source`` with tensors sliced to ``positions`` (tensor -> axis -> entries); big tensors are copied once."""
+    memo: dict[int, object] = {}
+    for name, tensor in tensors_of(source).items():
+        sliced = tensor.detach()
+        for axis, picked in positions.get(name, {}).items():
+            if len(picked) < sliced.shape[axis]:
+                sliced = sliced.index_select(axis, picked.to(sliced.device))
+        sliced = sliced.clone() if sliced.data_ptr() == tensor.data_ptr() else sliced
+        is_parameter = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(sliced, tensor.requires_grad) if is_parameter else sliced
+    try:
+        return copy.deepcopy(source, memo)
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(f"{type(source).__name__} cannot be deep-copied: {error}; keep locks, generators and tensors "
+                         "with a gradient history out of the module") from error  # fmt: skip
+
+
+def fixed_attributes(
+    network: Network, module: nn.Module, kept: Mapping[str, tuple[int, ...]]
+) -> dict[str, dict[str, int | tuple[int, ...]]]:
+    """Return the attributes that must change on every submodule of the already sliced ``module``."""
+    result = {}
+    for name, part in module.named_modules():
+        channels = network.channels.get(name)
+        inputs, outputs = (None, None) if channels is None else (c.mask(kept) for c in channels)
+        changed = changed_attributes(Change(part, network.model.get_submodule(name), inputs, outputs))
+        if changed:
+            result[name] = changed
+    return result
+
+
+def check_version(network: Network, module: nn.Module, there: Masks) -> None:
+    """Check that ``module`` is this network cut to the masks ``there``.
+
+    Raises:
+        ModelError: a tensor is missing or has another shape.
+    """
+    tensors = tensors_of(module)
+    odd = sorted(tensors.keys() ^ network.shapes.keys())
+    if odd:
+        raise ModelError(f"{type(module).__name__} is no version of {type(network.model).__name__}: only one of them has "
+                         f"{odd[0]!r}; give the original or what network.shrink made of it")  # fmt: skip
+    for name, tensor in tensors.items():
+        expected = list(network.shapes[name])
+        for axis, mask in there.get(name, {}).items():
+            expected[axis] = int(mask.sum())
+        if list(tensor.shape) != expected:
+            raise ModelError(f"{name} has shape {list(tensor.shape)}, by its record it should have {expected}: it is no "
+                             "version of this network; give the original or what network.shrink made of it")  # fmt: skip
+
+
+def mask_consumers(network: Network, module: nn.Module, kept: Kept) -> None:
+    """Make every consumer in ``module`` ignore the units that are not ``kept``, in place: the exact oracle of `shrink`."""
+    have = kept_of(network, module)
+    wanted = complete(network, kept, have)
+    tensors = tensors_of(module)
+    there = masks(network, have)
+    for group in network.groups:
+        gone = np.setdiff1d(have[group.name], wanted[group.name])
+        for use in group.axes:
+            if use.role != "input" or not gone.size:
+                continue
+            flags = np.zeros(network.shapes[use.tensor][use.axis], dtype=bool)
+            flags[use.indices[gone]] = True
+            flags = flags[there.get(use.tensor, {}).get(use.axis, np.ones_like(flags))]
+            where = torch.from_numpy(np.flatnonzero(flags)).to(tensors[use.tensor].device)
+            with torch.no_grad():
+                tensors[use.tensor].index_fill_(use.axis, where, 0.0)

@@ -1,0 +1,194 @@
+"""`trace`: from a user's module and example inputs to a `Network`, through one `torch.export` in eval mode.
+
+The user's module stays untouched: a copy without hooks is exported. Input that cannot work ends in one clear `ModelError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import fnmatch
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export.graph_signature import InputKind
+from torch.utils._pytree import tree_leaves
+
+from netadapt.errors import ModelError, did_you_mean
+from netadapt.network.attributes import needs_channels
+from netadapt.network.batch_norm import call
+from netadapt.network.groups import layer_of
+from netadapt.network.labels import RANK_ASKED, RANK_INPUT
+from netadapt.network.network import Network
+from netadapt.network.propagation import Parameter, Propagation, Value, propagate
+from netadapt.network.prove import user_line
+from netadapt.network.surgery import tensors_of
+
+
+def trace(model: nn.Module, example_inputs: Any, *, prove: bool = True, keep: Sequence[str] = ()) -> Network:
+    """Trace a model once and find its channel groups.
+
+    Args:
+        model: a trained module; it is not changed.
+        example_inputs: tensor, tuple of arguments or dict of keyword arguments, in the deployment shape, batch included.
+        prove: check every group by values and pin those that fail; switch off only to look at raw groups.
+        keep: qualified module names (or patterns such as ``blocks.0.*``) whose output channels must stay.
+
+    Raises:
+        ModelError: the model cannot be traced; the message says what, where and what to do.
+    """
+    _check_model(model)
+    subject = _clean_copy(model)
+    _check_forward(subject, example_inputs)
+    exported = _export(subject, example_inputs)
+    found = _propagate(exported, subject)
+    _keep(keep, found, subject)
+    network = Network(model, example_inputs, found)
+    if prove:
+        network.prove()
+    return network
+
+
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"expected a torch.nn.Module, got {type(model).__name__}; pass the module itself")
+    if isinstance(model, torch.jit.ScriptModule | nn.DataParallel):
+        raise ModelError(f"{type(model).__name__} cannot be traced; pass the plain Python module inside it")
+    for name, tensor in tensors_of(model).items():
+        if isinstance(tensor, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer):
+            raise ModelError(f"{name} is not initialised yet (a lazy module); call the model once before tracing")
+        if tensor.is_meta:
+            raise ModelError(f"{name} is on the meta device and has no values; load the weights before tracing")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise ModelError(
+                f"{name} has {bad} values that are NaN or infinite; load a sound checkpoint before tracing"
+            )
+
+
+def _clean_copy(model: nn.Module) -> nn.Module:
+    """Return a copy in eval mode without hooks, so that nothing of the user's is run or changed."""
+    try:
+        subject = copy.deepcopy(model).eval()
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(f"{type(model).__name__} cannot be deep-copied: {error}; keep locks, generators and tensors "
+                         "with a gradient history out of the module") from error  # fmt: skip
+    for part in subject.modules():
+        part._forward_hooks.clear()
+        part._forward_pre_hooks.clear()
+    return subject
+
+
+def _shapes(inputs: Any) -> str:
+    tensors = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
+    return (
+        ", ".join(f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')} on {t.device}" for t in tensors)
+        or "no tensor"
+    )
+
+
+def _check_forward(model: nn.Module, inputs: Any) -> None:
+    leaves = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
+    if not leaves:
+        raise ModelError(
+            f"example_inputs holds no tensor ({type(inputs).__name__}); give a tensor, a tuple or a dict of tensors"
+        )
+    try:
+        with torch.no_grad():
+            call(model, inputs)
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        raise ModelError(
+            f"the model fails on the example inputs ({_shapes(inputs)}){user_line(error)}: "
+            f"{type(error).__name__}: {text[0] if text else ''}; give inputs of the shape, type and device it is deployed with"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet_export() -> Iterator[None]:
+    """Export without third-party warnings and with attention's fast path off (it hides q, k and v); then restore."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _export(model: nn.Module, inputs: Any) -> torch.export.ExportedProgram:
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    if isinstance(inputs, Mapping):
+        kwargs = dict(inputs)
+    else:
+        args = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    try:
+        with _quiet_export():
+            return torch.export.export(model, args, kwargs, strict=False)
+    except Exception as error:
+        text = str(error).strip()
+        where = user_line(error) or _mentioned_line(text)
+        if "data-dependent" in text or "DataDependent" in type(error).__name__:
+            what = (f"the forward of {type(model).__name__} takes a decision that depends on the data{where}; a network needs "
+                    "the same operations for every input: replace the branch (torch.where, torch.clamp) or "
+                    "trace the part without it")  # fmt: skip
+        else:
+            first = text.splitlines()[0] if text else ""
+            what = (f"torch.export cannot trace {type(model).__name__}{where}: {type(error).__name__}: {first}; "
+                    "try torch.export.export(model, inputs) alone for its full report")  # fmt: skip
+        raise ModelError(what) from error
+
+
+def _mentioned_line(text: str) -> str:
+    import re
+    from pathlib import Path
+
+    found = re.findall(r'File "?([^":\n]+\.py)"?(?:, line |:)(\d+)', text)
+    own = [(f, n) for f, n in found if f"{Path(torch.__file__).parent}" not in f]
+    return f" at {Path(own[-1][0]).name}:{own[-1][1]}" if own else ""
+
+
+def _propagate(exported: torch.export.ExportedProgram, model: nn.Module) -> Propagation:
+    canonical = {id(t): name for name, t in tensors_of(model).items()}
+    everything = dict(model.named_parameters(remove_duplicate=False)) | dict(
+        model.named_buffers(remove_duplicate=False)
+    )
+    state = Propagation(shapes={name: tuple(t.shape) for name, t in tensors_of(model).items()})
+    empty = torch.empty(0, dtype=torch.int64)
+    state.channels = {name: (empty, empty) for name, part in model.named_modules() if needs_channels(part)}
+    inputs: dict[str, Value] = {}
+    nodes = {n.name: n for n in exported.graph.nodes if n.op == "placeholder"}
+    for spec in exported.graph_signature.input_specs:
+        name = str(getattr(spec.arg, "name", ""))
+        shape = tuple(getattr(nodes[name].meta.get("val"), "shape", ()))
+        tensor = everything.get(str(spec.target))
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and tensor is not None:
+            own = canonical[id(tensor)]
+            inputs[name] = Parameter(own, shape, tuple(range(len(shape))))
+            if nodes[name].users:
+                state.used.add(own)
+        elif spec.kind is InputKind.USER_INPUT:
+            inputs[name] = state.atoms.unknown(shape, "its channels are the network's input", RANK_INPUT)
+        else:
+            inputs[name] = state.atoms.unknown(shape, "it meets a constant tensor that is neither parameter nor buffer")
+    propagate(exported.graph_module, inputs, state, model)
+    state.channels = {k: v for k, v in state.channels.items() if v[1].numel()}
+    return state
+
+
+def _keep(patterns: Sequence[str], found: Propagation, model: nn.Module) -> None:
+    """Pin the output channels of the layers that the user names."""
+    names = [name for name, _ in model.named_modules()]
+    for pattern in patterns:
+        matching = {n for n in names if fnmatch.fnmatchcase(n, pattern) or n.startswith(pattern + ".")}
+        if not matching:
+            raise ModelError(f"keep names {pattern!r}, which is no module{did_you_mean(pattern, names)}")
+        for slot in list(found.atoms.slots):
+            if slot.role != "input" and layer_of(slot.tensor) in matching:
+                atoms = torch.arange(slot.start, slot.start + slot.size)
+                found.atoms.pin(atoms, f"you asked to keep {pattern!r}", RANK_ASKED)

@@ -1,0 +1,142 @@
+"""Two questions that a report must answer honestly: was uniform width beaten, and was the estimator right."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from netadapt.runs.state import Data, State
+
+_Z95 = 1.96
+
+
+@dataclass(frozen=True)
+class UniformVerdict:
+    """The final network against the uniformly narrower one.
+
+    Attributes:
+        word: what the difference says at 95 % confidence.
+        difference: test accuracy of the final network minus that of the uniform one, as a fraction.
+        half_width: half the 95 % confidence interval of the difference.
+        final_ms, uniform_ms: their latencies, where measured.
+    """
+
+    word: Literal["beats", "ties with", "loses to"]
+    difference: float
+    half_width: float
+    final_ms: float | None
+    uniform_ms: float | None
+
+    def __str__(self) -> str:
+        """Return e.g. ``beats uniform width by 2.6 ± 1.1 points``."""
+        points = f"{100 * abs(self.difference):.1f} ± {100 * self.half_width:.1f} points"
+        if self.word == "ties with":
+            return f"ties with uniform width ({100 * self.difference:+.1f} ± {100 * self.half_width:.1f} points)"
+        return f"{self.word} uniform width by {points}"
+
+
+def uniform_verdict(state: State) -> UniformVerdict | None:
+    """Compare the final network with uniform width at the same budget; ``None`` until both are tuned and tested."""
+    if state.uniform is None or state.final is None or state.uniform.get("accuracy_test") is None:
+        return None
+    ours, theirs = final_accuracy(state), float(state.uniform["accuracy_test"])
+    if ours is None:
+        return None
+    difference = ours - theirs
+    half_width = _Z95 * _difference_error(state, ours, theirs)
+    word: Literal["beats", "ties with", "loses to"] = "ties with"
+    if abs(difference) > half_width:
+        word = "beats" if difference > 0 else "loses to"
+    final_ms = (state.final.get("measurement") or {}).get("median_ms")
+    return UniformVerdict(word, difference, half_width, final_ms, (state.uniform.get("measured") or {}).get("latency"))
+
+
+def final_accuracy(state: State) -> float | None:
+    """Return the test accuracy of the final network, if it was read."""
+    if state.final is None:
+        return None
+    tune = state.long_terms.get(state.final["variant"], {})
+    accuracy = state.final.get("accuracy_test", tune.get("accuracy_test"))
+    return None if accuracy is None else float(accuracy)
+
+
+def _difference_error(state: State, ours: float, theirs: float) -> float:
+    """Return the standard error of the difference: the run's own (paired) where it gives one, else of two samples."""
+    uniform = state.uniform or {}
+    if uniform.get("difference_se") is not None:
+        return float(uniform["difference_se"])
+    error = uniform.get("accuracy_se")
+    own = standard_error(ours, images_of(state, "test"))
+    other = error if error is not None else standard_error(theirs, images_of(state, "test"))
+    return math.hypot(own if own is not None else other or 0.0, other or 0.0)
+
+
+def images_of(state: State, split: str) -> int | None:
+    """Return how many images a split has, where the run says so (``start.images``)."""
+    count = ((state.start or {}).get("images") or {}).get(split)
+    return None if count is None else int(count)
+
+
+def standard_error(accuracy: float | None, images: int | None) -> float | None:
+    """Return the standard error of an accuracy (a fraction) on ``images`` images, if both are known."""
+    if accuracy is None or not images or not 0 <= accuracy <= 1:
+        return None
+    return math.sqrt(accuracy * (1 - accuracy) / images)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Estimated against measured values of one resource.
+
+    Attributes:
+        resource: which one.
+        names: of the variants.
+        estimated, measured: their values in the resource's unit.
+        sigma, half_width: of the estimates and of the measurements, 0 where not known.
+        mean_error, worst_error: of |estimated / measured - 1|.
+        bias: mean of estimated / measured - 1.
+    """
+
+    resource: str
+    names: tuple[str, ...]
+    estimated: tuple[float, ...]
+    measured: tuple[float, ...]
+    sigma: tuple[float, ...]
+    half_width: tuple[float, ...]
+    mean_error: float
+    worst_error: float
+    bias: float
+
+
+def agreement(state: State, resource: str = "latency") -> Agreement | None:
+    """Return how well the estimator foretold the steps (the paper's Fig. 4); ``None`` without any step."""
+    steps = [step for step in state.steps if _both(step, resource)]
+    if not steps:
+        return None
+    estimated = tuple(float(step["estimated"][resource]) for step in steps)
+    measured = tuple(float(step["measured"][resource]) for step in steps)
+    errors = [e / m - 1 for e, m in zip(estimated, measured, strict=True)]
+    return Agreement(
+        resource=resource,
+        names=tuple(str(step["variant"]) for step in steps),
+        estimated=estimated,
+        measured=measured,
+        sigma=tuple(float((step.get("sigma") or {}).get(resource) or 0) for step in steps),
+        half_width=tuple(half_width(step, resource) for step in steps),
+        mean_error=sum(map(abs, errors)) / len(errors),
+        worst_error=max(map(abs, errors)),
+        bias=sum(errors) / len(errors),
+    )
+
+
+def half_width(step: Data, resource: str = "latency") -> float:
+    """Return half the 95 % interval of a step's measured latency in ms; 0 for other resources or if not known."""
+    if resource != "latency":
+        return 0.0
+    return float((step.get("measurement") or {}).get("half_width_ms") or 0)
+
+
+def _both(step: Data, resource: str) -> bool:
+    """Tell whether a step has an estimate and a positive measurement of a resource."""
+    return bool((step.get("estimated") or {}).get(resource) and (step["measured"].get(resource) or 0) > 0)

@@ -1,0 +1,165 @@
+"""Measures many networks in shuffled rounds of fresh sessions, relative to a sentinel (DESIGN section 8).
+
+A session differs from the next by a few percent whatever its length, and machines drift: so there are several rounds,
+each visiting every network once in another order with the sentinel in between. Called by `meter.py`,
+`layer_table.py` and `verify.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.platforms.base import Artifact, Platform, Reading
+from netadapt.platforms.lock import measuring_lock
+from netadapt.platforms.statistics import session_level
+
+_log = logging.getLogger("netadapt")
+Floats = NDArray[np.float64]
+_UNUSABLE = 0.25  # spread of the sentinel's sessions above which nothing can be decided
+
+
+@dataclass(frozen=True)
+class RoundsProtocol:
+    """How often and how long.
+
+    Attributes:
+        rounds: sessions per network.
+        seconds: length of a session's timed part.
+        warmups: inferences before it.
+        sentinel_every: one session of the sentinel per so many networks of a round.
+    """
+
+    rounds: int = 3
+    seconds: float = 0.05
+    warmups: int = 3
+    sentinel_every: int = 6
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What the sessions gave, by resource.
+
+    Attributes:
+        networks: each ``(rounds, networks)`` in the resource's unit.
+        sentinel: each ``(rounds, sentinel sessions per round)``.
+    """
+
+    networks: dict[str, Floats]
+    sentinel: dict[str, Floats]
+
+    def ratios(self, rounds: slice = slice(None)) -> dict[str, Floats]:
+        """Return each network relative to the sentinel, ``(networks,)`` by resource.
+
+        Args:
+            rounds: use only these.
+        """
+        return {name: _ratios(self.networks[name][rounds], self.sentinel[name][rounds]) for name in self.networks}
+
+    def spread(self, resource: str = "latency") -> float:
+        """Return the sentinel's interquartile range relative to its median."""
+        low, middle, high = np.percentile(self.sentinel[resource], [25, 50, 75])
+        return float((high - low) / middle)
+
+
+def measure_rounds(
+    platform: Platform,
+    artifacts: Sequence[Artifact],
+    sentinel: Artifact,
+    protocol: RoundsProtocol,
+    seed: int,
+) -> Rounds:
+    """Measure ``artifacts`` in shuffled rounds.
+
+    Args:
+        platform: where.
+        artifacts: the compiled networks.
+        sentinel: what all are compared to.
+        protocol: how often and how long.
+        seed: of the order.
+
+    Raises:
+        MeasurementUnusable: others hold the measuring lock, or the sentinel's sessions differ by more than 25 %
+            among themselves, twice in a row.
+        PlatformError: the platform says that it measures a resource but gives no value.
+    """
+    exclusive = getattr(platform, "exclusive", True)  # a simulated device leaves this machine alone
+    with measuring_lock.hold(platform.name) if exclusive else nullcontext():
+        for attempt in range(2):
+            rounds = _measure(platform, artifacts, sentinel, protocol, seed + attempt)
+            if "latency" not in rounds.sentinel or rounds.spread() <= _UNUSABLE:
+                return rounds
+    raise MeasurementUnusable(
+        f"{platform.name}: sessions of one network differ by {rounds.spread():.0%} (interquartile range); up to "
+        f"{_UNUSABLE:.0%} can be used. Stop other work on the device, let it cool, or fix its clock, and repeat."
+    )
+
+
+def _measure(
+    platform: Platform, artifacts: Sequence[Artifact], sentinel: Artifact, protocol: RoundsProtocol, seed: int
+) -> Rounds:
+    """Visit every network once a round; indices from ``len(artifacts)`` on are the sentinel."""
+    random = np.random.default_rng(seed)
+    sentinels = -(-len(artifacts) // protocol.sentinel_every)
+    everything = [*artifacts, *[sentinel] * sentinels]
+    values = {name: np.empty((protocol.rounds, len(everything))) for name in platform.resources}
+    for row in range(protocol.rounds):
+        for column in _order(random, len(artifacts), protocol.sentinel_every):
+            reading = _session(platform, everything[column], protocol)
+            for name, table in values.items():
+                table[row, column] = _value(reading, name, platform.name)
+    count = len(artifacts)
+    return Rounds(
+        {name: table[:, :count] for name, table in values.items()},
+        {name: table[:, count:] for name, table in values.items()},
+    )
+
+
+def _order(random: np.random.Generator, count: int, every: int) -> list[int]:
+    """Return the networks shuffled, with a sentinel's index before each ``every`` of them."""
+    order: list[int] = []
+    for position, index in enumerate(random.permutation(count)):
+        if position % every == 0:
+            order.append(count + position // every)
+        order.append(int(index))
+    return order
+
+
+def _session(platform: Platform, artifact: Artifact, protocol: RoundsProtocol) -> Reading:
+    """Run one session, a failed one once more: a process may be killed for no fault of the network."""
+    try:
+        return platform.session(artifact, seconds=protocol.seconds, warmups=protocol.warmups)
+    except PlatformError as error:
+        _log.warning("a session on %s failed and is repeated: %s", platform.name, error)
+        return platform.session(artifact, seconds=protocol.seconds, warmups=protocol.warmups)
+
+
+def _value(reading: Reading, resource: str, platform: str) -> float:
+    latency = session_level(reading.latency_ms) if reading.latency_ms else None
+    known = {"latency": latency, "energy": reading.energy_mj, "memory": reading.memory_mb}
+    value = known.get(resource)
+    if value is None or not np.isfinite(value):
+        raise PlatformError(
+            f"{platform} says that it measures {resource} but a session gave {value}. "
+            f"Leave {resource} out of the budget, or mend the platform."
+        )
+    return value
+
+
+def _ratios(networks: Floats, sentinel: Floats) -> Floats:
+    """Divide each round by its median ratio to the other rounds, then take medians over the rounds."""
+    both = np.concatenate([networks, sentinel], axis=1)
+    usual = np.median(both, axis=0)
+    pace = np.median(both / np.where(usual > 0, usual, 1.0), axis=1, keepdims=True)
+    steady = both / np.where(pace > 0, pace, 1.0)
+    count = networks.shape[1]
+    reference = float(np.median(steady[:, count:]))
+    if reference <= 0:
+        raise MeasurementUnusable("The original network measures as zero; choose a larger one or other resources.")
+    return np.asarray(np.maximum(np.median(steady[:, :count], axis=0) / reference, 1e-3))

@@ -1,0 +1,92 @@
+"""Tells how far an estimator can be trusted: predicted against measured on networks that it has not seen.
+
+Called by ``netadapt estimator verify`` and by the report. The truth is taken from more sessions than the estimator's
+data, all networks in one window, because a machine drifts by 1 to 3 % in minutes (DESIGN section 8).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from netadapt.platforms.base import Platform
+from netadapt.resources.designs import design
+from netadapt.resources.estimator import Estimator
+from netadapt.resources.meter import Meter
+from netadapt.resources.rounds import RoundsProtocol, measure_rounds
+
+if TYPE_CHECKING:
+    from netadapt.network import Network
+
+_TRUTH = RoundsProtocol(rounds=6)
+_UNSEEN = 7919  # added to the seed: never the design that estimators are built from
+
+
+def verify(
+    network: Network,
+    platform: Platform,
+    estimator: Estimator,
+    n: int = 40,
+    seed: int = 0,
+    *,
+    resource: str = "latency",
+    meter: Meter | None = None,
+) -> dict[str, Any]:
+    """Compare an estimator with fresh measurements of unseen networks.
+
+    Args:
+        network: the traced network.
+        platform: where; the one that the estimator was built on.
+        estimator: what to judge.
+        n: how many networks.
+        seed: of their choice.
+        resource: what the estimator predicts.
+        meter: what the estimator's data came from; gives the scale, so that a scale error is not held against it.
+
+    Returns:
+        ``mean_error``, ``worst_error``, ``bias`` (mean signed error, all relative), ``spearman`` (rank correlation),
+        ``repeatability`` (mean relative difference between the two halves of the sessions: what no estimator can
+        beat), ``z`` (root mean square of error over sigma), ``resource``, ``networks_verified``, ``networks_measured``,
+        ``build_seconds`` (both ``None`` for an estimator that does not know) and ``pairs`` (``widths``, ``measured``,
+        ``estimated``, ``sigma`` of each network, in the resource's unit).
+    """
+    meter = meter or Meter(network, platform)
+    widths = design(network, n, seed + _UNSEEN)
+    with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
+        *artifacts, original = meter.compile_all([tuple(map(int, row)) for row in widths], Path(folder))
+        rounds = measure_rounds(platform, artifacts, original, _TRUTH, seed)
+    scale = meter.initial[resource]
+    halves = [rounds.ratios(slice(half, None, 2))[resource] for half in (0, 1)]
+    measured = rounds.ratios()[resource] * scale
+    estimated, sigma = estimator.estimate(widths)
+    return {
+        "resource": resource,
+        **_errors(measured, estimated, sigma),
+        "repeatability": float(np.mean(np.abs(halves[0] / halves[1] - 1))),
+        "networks_verified": len(widths),
+        "networks_measured": getattr(estimator, "networks_measured", None),
+        "build_seconds": getattr(estimator, "build_seconds", None),
+        "pairs": [
+            {"widths": network.mapping(row), "measured": m, "estimated": e, "sigma": s}
+            for row, m, e, s in zip(widths, measured.tolist(), estimated.tolist(), sigma.tolist(), strict=True)
+        ],
+    }
+
+
+def _errors(
+    measured: NDArray[np.float64], estimated: NDArray[np.float64], sigma: NDArray[np.float64]
+) -> dict[str, float]:
+    error = estimated / measured - 1
+    away = (estimated - measured) / np.maximum(sigma, 1e-12 * measured)
+    return {
+        "mean_error": float(np.mean(np.abs(error))),
+        "worst_error": float(np.max(np.abs(error))),
+        "bias": float(np.mean(error)),
+        "spearman": float(spearmanr(measured, estimated).statistic),
+        "z": float(np.sqrt(np.mean(away**2))),
+    }

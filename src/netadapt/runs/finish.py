@@ -1,0 +1,187 @@
+"""The end of a run: long-term fine-tune, the uniform network of the same cost, the final measurement.
+
+`adaptation.py` calls it once the budget is met; the long-term fine-tune of any other variant is `tune_variant`'s.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+from torch import nn
+
+from netadapt.baselines.uniform import uniform_widths, widest_within
+from netadapt.network import Network
+from netadapt.network.importance import FilterChoice
+from netadapt.platforms import Measurement
+from netadapt.runs.metering import Metering
+from netadapt.runs.settings import RunConfig
+from netadapt.runs.store import Store
+from netadapt.runs.tuning import Tuner
+from netadapt.training.loop import Recipe
+from netadapt.training.task import Score, Task
+
+UNIFORM = "uniform"
+#: uniform networks next to the estimated one that are measured before one of them is taken
+_NEIGHBOURS = 2
+
+
+def recipe_of(section: Mapping[str, object]) -> Recipe:
+    """Return the recipe of a ``[training]`` table."""
+    return Recipe(**section)  # type: ignore[arg-type]
+
+
+def long_term(store: Store, tuner: Tuner, config: RunConfig, variant: str, model: nn.Module) -> tuple[nn.Module, Score]:
+    """LongTermFineTune: train a copy of ``model`` on training and selection split, read the test split, keep both.
+
+    Args:
+        store: journal and files.
+        tuner: of the run.
+        config: of the run.
+        variant: name of the variant whose network ``model`` is.
+        model: left as it is.
+
+    Returns:
+        The tuned network and its score on the test split.
+    """
+    began = time.monotonic()
+    tuned, images = _train_long(store, tuner, config, f"long-{variant}", model)
+    score = tuner.score(tuned, "test")
+    folder = store.keep_variant(variant, tuned, None, tuned=True)
+    record = {"variant": variant, "accuracy_selection": None, "accuracy_test": score.metric, "loss_test": score.loss}
+    record |= {"accuracy_se": standard_error(score), "images": images, "folder": folder}
+    store.record("long_term", record | {"seconds": time.monotonic() - began})
+    return tuned, score
+
+
+def _train_long(store: Store, tuner: Tuner, config: RunConfig, key: str, model: nn.Module) -> tuple[nn.Module, int]:
+    """Return a long-term fine-tuned copy of ``model`` and the images it took; epochs are kept for a resume."""
+    tuned = copy.deepcopy(model)
+    recipe = recipe_of(config.training.long_term.model_dump())
+    checkpoint = store.folder.inside(f"checkpoints/{key}")
+    task = with_selection(tuner.task)
+    total = recipe.total_images(task)
+    images = tuner.tune(
+        tuned,
+        recipe,
+        key,
+        task=task,
+        checkpoint=checkpoint,
+        progress=lambda done, loss: store.tell("training", {"key": key, "images": done, "total": total, "loss": loss}),
+    )
+    return tuned, images
+
+
+def with_selection(task: Task) -> Task:
+    """Return the task with its selection split added to the training data, where the task can do that."""
+    extended = getattr(task, "with_selection", None)
+    return task if extended is None else extended()  # type: ignore[no-any-return]
+
+
+def uniform(
+    network: Network,
+    store: Store,
+    tuner: Tuner,
+    metering: Metering,
+    filters: FilterChoice,
+    config: RunConfig,
+    cost: Mapping[str, float],
+) -> nn.Module | None:
+    """Build and tune the uniformly narrower network that costs as much as the final one.
+
+    Same start weights, same choice of filters, same long-term fine-tune; only the widths differ.
+
+    Args:
+        cost: resource -> what the final network costs, for the budgeted resources.
+
+    Returns:
+        The tuned network; ``None`` if no uniform network is as small as that.
+    """
+    widths = _uniform_of(network, metering, config, cost)
+    if widths is None:
+        return None
+    began = time.monotonic()
+    filters.prepare(network.model)
+    kept = {group: filters.choose(group, width) for group, width in widths.items()}
+    model = filters.apply(kept)
+    tuner.refresh(model)
+    before = tuner.score(model)
+    tuned, images = _train_long(store, tuner, config, UNIFORM, model)
+    score = tuner.score(tuned, "test")
+    measurement, resources = metering.measure(tuned, widths)
+    folder = store.keep_variant(UNIFORM, tuned, measurement, tuned=True)
+    store.record(
+        "uniform",
+        {
+            "widths": dict(widths),
+            "measured": resources,
+            "measurement": asdict(measurement),
+            "accuracy_selection": before.metric,
+            "accuracy_test": score.metric,
+            "accuracy_se": standard_error(score),
+            "images": images,
+            "seconds": time.monotonic() - began,
+            "folder": folder,
+        },
+    )
+    return tuned
+
+
+def _uniform_of(
+    network: Network, metering: Metering, config: RunConfig, cost: Mapping[str, float]
+) -> dict[str, int] | None:
+    """Return the widest uniform network that costs no more, by measurement where the resource is measured."""
+    search = config.search
+    candidates = uniform_widths(network.groups, multiple=search.multiple, minimum=search.minimum_width)
+    for resource, limit in cost.items():
+        found = widest_within(candidates, metering.estimators[resource], limit)
+        if found is None:
+            return None
+        row = int(np.flatnonzero((candidates == found).all(axis=1))[0])
+        candidates = candidates[max(0, row - _NEIGHBOURS) :]
+    near = candidates[: 2 * _NEIGHBOURS + 1]
+    measured = metering.measure_widths(near)
+    slack = 1 + metering.relative_noise
+    for vector, values in zip(near, measured, strict=True):
+        if all(values[resource] <= limit * slack for resource, limit in cost.items()):
+            return network.mapping(vector)
+    return network.mapping(near[-1])
+
+
+def final(
+    store: Store, metering: Metering, tuned: nn.Module, variant: str, score: Score, budget: Mapping[str, float]
+) -> Measurement:
+    """Measure the trained file afresh, interleaved with the original, and say whether the budget is met.
+
+    The budget counts as met when the measured median is not above it by more than the half-width of its interval.
+    """
+    widths = metering.network.widths_of(tuned)
+    measurement, resources = metering.measure(tuned, widths)
+    noise = {"latency": measurement.half_width_ms}
+    met = all(resources[name] <= limit + noise.get(name, 0.0) for name, limit in budget.items())
+    ratio = measurement.ratio if measurement.ratio is not None else math.nan
+    store.record(
+        "final",
+        {
+            "variant": variant,
+            "met": met,
+            "ratio": ratio,
+            "ratio_half_width": ratio * measurement.half_width_ms / measurement.median_ms,
+            "measured": resources,
+            "measurement": asdict(measurement),
+            "accuracy_test": score.metric,
+            "accuracy_se": standard_error(score),
+        },
+    )
+    return measurement
+
+
+def standard_error(score: Score) -> float | None:
+    """Return the standard error of an accuracy in 0..1; ``None`` if the number of samples is not known."""
+    if not score.count or not 0 <= score.metric <= 1:
+        return None
+    return math.sqrt(score.metric * (1 - score.metric) / score.count)

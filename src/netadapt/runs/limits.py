@@ -1,0 +1,145 @@
+"""What a run may not spend: budgets in canonical units, the floor under them, and the steps towards them.
+
+`adaptation.py` calls it after the original network was measured and before anything is trained.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from netadapt.budget import Budget, format_quantity, parse_limit
+from netadapt.errors import BudgetError
+from netadapt.models import resolve_model
+from netadapt.network import Network
+from netadapt.platforms import StopwatchProtocol
+from netadapt.platforms.stopwatch import measure
+from netadapt.proposals import allowed_widths
+from netadapt.runs.metering import Metering
+from netadapt.runs.settings import BudgetSection, SearchSection
+from netadapt.schedule import Schedule
+
+log = logging.getLogger("netadapt")
+
+
+def resolve_budget(section: BudgetSection, metering: Metering, initial: Mapping[str, float]) -> dict[str, float]:
+    """Return the limits in canonical units; ``latency_of`` is measured beside the original.
+
+    Args:
+        section: ``[budget]``.
+        metering: of the run.
+        initial: what the original costs, by resource.
+
+    Raises:
+        BudgetError: above the start, or of a resource that the platform does not measure.
+    """
+    limits = section.limits()
+    if section.latency_of is not None:
+        limits["latency"] = f"{_latency_of(section.latency_of, metering)} ms"
+    return Budget.parse(limits).resolve(initial)
+
+
+def _latency_of(source: str, metering: Metering) -> float:
+    """Return the latency of another MODEL on the scale of the original's."""
+    other, example_inputs = resolve_model(source)
+    platform, network = metering.meter.platform, metering.network
+    with tempfile.TemporaryDirectory(prefix="netadapt-") as name:
+        artifact = platform.compile(other, example_inputs, Path(name))
+        original = platform.compile_widths(network, network.widths, Path(name))
+        protocol = StopwatchProtocol(sessions=2 * metering.sessions)
+        (measurement,) = measure(platform, [artifact], sentinel=original, protocol=protocol)
+    ratio = 1.0 if measurement.ratio is None else measurement.ratio
+    return ratio * metering.meter.initial["latency"]
+
+
+def smallest_widths(network: Network, search: SearchSection) -> dict[str, int]:
+    """Return the narrowest network that the search may build."""
+    smallest = {}
+    for group in network.groups:
+        allowed = allowed_widths(group, group.width, search.multiple, search.minimum_width)
+        smallest[group.name] = int(allowed[0]) if len(allowed) else group.width
+    return smallest
+
+
+def measure_floor(
+    metering: Metering, search: SearchSection, budget: Mapping[str, float], initial: Mapping[str, float]
+) -> dict[str, float]:
+    """Return what the smallest network costs, by resource.
+
+    Args:
+        metering: of the run.
+        search: multiple and minimum width.
+        budget: limits in canonical units.
+        initial: what the original costs.
+
+    Raises:
+        BudgetError: nothing can be removed, or a limit lies below the floor.
+    """
+    network = metering.network
+    smallest = smallest_widths(network, search)
+    if smallest == network.widths:
+        reasons = "\n  ".join(f"{pinned.layer}: {pinned.reason}" for pinned in network.pinned[:5])
+        raise BudgetError(f"No channel of this network can be removed:\n  {reasons}\nSee: netadapt check MODEL.")
+    (floor,) = metering.measure_widths(np.array([network.vector(smallest)]))
+    for name, limit in budget.items():
+        if floor[name] > limit:
+            raise BudgetError(
+                f"Budget: {name} {format_quantity(limit, name)} cannot be reached on {metering.meter.platform.name}. "
+                f"The smallest network, every group at its minimum, needs {format_quantity(floor[name], name)} "
+                f"({floor[name] / initial[name]:.0%} of the original). Give a budget above that, or lower "
+                f"search.minimum_width (now {search.minimum_width})."
+            )
+    return floor
+
+
+def schedules(
+    search: SearchSection, metering: Metering, budget: Mapping[str, float], initial: Mapping[str, float]
+) -> dict[str, Schedule]:
+    """Return dR of every budgeted resource; a schedule that could not arrive is stretched, and told.
+
+    Args:
+        search: first step, decay and smallest step.
+        metering: knows the noise.
+        budget: limits in canonical units.
+        initial: what the original costs.
+    """
+    first = parse_limit(search.first_step)
+    share = first.value if first.relative else first.value / initial[first.resource]
+    found = {}
+    for name, limit in budget.items():
+        planned = Schedule(share * initial[name], search.decay, _smallest_step(search, name, metering, initial))
+        found[name] = planned.reaching(initial[name] - limit)
+        _tell(name, planned, found[name])
+    return found
+
+
+def _smallest_step(search: SearchSection, name: str, metering: Metering, initial: Mapping[str, float]) -> float:
+    """Return the smallest honest step of a resource; a counted resource has no noise."""
+    if "noise" in search.min_step:
+        measured = name in metering.meter.platform.resources
+        times = float(search.min_step.split("noise")[0])
+        return times * metering.relative_noise * initial[name] if measured else 0.0
+    limit = parse_limit(search.min_step)
+    if limit.relative:
+        return limit.value * initial[name]
+    return limit.value if limit.resource == name else 0.0
+
+
+def _tell(name: str, planned: Schedule, schedule: Schedule) -> None:
+    first, total = format_quantity(planned.first_step, name), format_quantity(planned.total(), name)
+    if schedule is not planned:
+        log.warning(
+            "%s: steps of %s x %g^i add up to %s only, which cannot reach the budget; the first step is now %s",
+            name,
+            first,
+            planned.decay,
+            total,
+            format_quantity(schedule.first_step, name),
+        )
+    if schedule.first_step < schedule.minimum:
+        smallest = format_quantity(schedule.minimum, name)
+        log.warning("%s: steps are raised to %s; smaller ones cannot be told from noise here", name, smallest)

@@ -1,0 +1,86 @@
+"""All resources of a network in one place: measured on the platform, or counted; and the estimators of both.
+
+`tools.py` measures every step with it, `finish.py` the last networks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from torch import nn
+
+from netadapt.network import Network
+from netadapt.platforms import Measurement
+from netadapt.resources.counted import COUNTED, Counted
+from netadapt.resources.estimator import Estimator, Widths
+from netadapt.resources.meter import Meter
+
+
+class Metering:
+    """Measures, counts, and keeps the estimators up to date.
+
+    Args:
+        network: the original.
+        meter: measures on the platform.
+        sessions: fresh sessions of each end-to-end measurement.
+
+    Attributes:
+        estimators: by resource; the counted ones from the start, the measured ones once `use` was given them.
+        relative_noise: half-width of the interval of a measurement as this run takes it, relative to it.
+    """
+
+    def __init__(self, network: Network, meter: Meter, *, sessions: int) -> None:
+        self.network = network
+        self.meter = meter
+        self.sessions = sessions
+        self.estimators: dict[str, Estimator] = {name: Counted(network, name) for name in COUNTED}
+        self.relative_noise = 0.0
+
+    def use(self, estimators: Mapping[str, Estimator]) -> None:
+        """Add the estimators of the measured resources."""
+        self.estimators.update(estimators)
+
+    def initial(self) -> tuple[Measurement, dict[str, float]]:
+        """Measure the original network; sets `relative_noise`."""
+        measurement = self.meter.reference
+        # the reference has more sessions than a step: its interval is narrower than theirs by the root of the ratio
+        more = math.sqrt(len(measurement.sessions_ms) / self.sessions)
+        self.relative_noise = more * measurement.half_width_ms / measurement.median_ms
+        return measurement, {**self.meter.initial, **self.counted(self.network.widths)}
+
+    def measure(self, module: nn.Module, widths: Mapping[str, int]) -> tuple[Measurement, dict[str, float]]:
+        """Measure a network end to end with its own weights, and teach the estimators what was seen.
+
+        Args:
+            module: the network.
+            widths: that it has.
+
+        Returns:
+            The measurement, and all resources in canonical units on the scale of the original's first measurement.
+
+        Raises:
+            MeasurementUnusable: the platform is too noisy.
+        """
+        (measurement,) = self.meter.measure_modules([module], sessions=self.sessions)
+        self.learn(widths, measurement)
+        return measurement, {**self.meter.values_of(measurement), **self.counted(widths)}
+
+    def learn(self, widths: Mapping[str, int], measurement: Measurement) -> None:
+        """Teach the estimators of the measured resources what a network of ``widths`` was measured at."""
+        self.meter.add(widths, measurement)
+        for name in self.meter.platform.resources:
+            if name in self.estimators:
+                self.estimators[name].fit(*self.meter.data(name))
+
+    def measure_widths(self, vectors: Widths) -> list[dict[str, float]]:
+        """Return all resources of networks given by widths ``(m, groups)``, weights aside."""
+        measured = self.meter.measure_widths(vectors)
+        rows = [{name: float(values[row]) for name, values in measured.items()} for row in range(len(vectors))]
+        return [row | self.counted(self.network.mapping(vector)) for row, vector in zip(rows, vectors, strict=True)]
+
+    def counted(self, widths: Mapping[str, int]) -> dict[str, float]:
+        """Return the resources that need no measurement."""
+        vector = np.array([self.network.vector(widths)])
+        return {name: float(self.estimators[name].estimate(vector)[0][0]) for name in COUNTED}

@@ -1,0 +1,183 @@
+"""The sub-routines of Algorithm 1 for a real network: what a run gives `algorithm.py`.
+
+Every finished proposal is journalled after its weights are on disk, so that a resumed run redoes nothing. Called by
+`adaptation.py` only.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+
+from torch import nn
+
+from netadapt.algorithm import Candidate, Step, rank
+from netadapt.errors import NonFinite
+from netadapt.network.importance import FilterChoice
+from netadapt.proposals import Chooser, Proposal
+from netadapt.runs.metering import Metering
+from netadapt.runs.settings import SearchSection
+from netadapt.runs.store import Store
+from netadapt.runs.tuning import Tuner
+from netadapt.training.loop import Recipe
+from netadapt.training.task import Score
+
+log = logging.getLogger("netadapt")
+
+#: a short-term fine-tune whose loss became NaN or infinite is tried once more at this part of its learning rate
+_RETRY_RATE = 0.1
+
+
+class SearchTools:
+    """The sub-routines of Algorithm 1 (see `netadapt.algorithm.Tools`).
+
+    Args:
+        chooser: ChooseNumFilters.
+        filters: ChooseWhichFilters.
+        tuner: fine-tunes and scores modules on the task.
+        metering: measures on the platform, counts, and keeps the estimators up to date.
+        store: journal and files of the run.
+        search: mode, pick rule, contenders.
+        recipe: of the short-term fine-tune; ``None`` for none.
+    """
+
+    def __init__(
+        self,
+        chooser: Chooser,
+        filters: FilterChoice,
+        tuner: Tuner,
+        metering: Metering,
+        store: Store,
+        search: SearchSection,
+        recipe: Recipe | None,
+    ) -> None:
+        self.chooser = chooser
+        self.filters = filters
+        self.tuner = tuner
+        self.metering = metering
+        self.store = store
+        self.search = search
+        self.recipe = recipe
+        self._began = time.monotonic()
+
+    def choose_num_filters(self, net: Step, constraint: Mapping[str, float]) -> Sequence[Proposal]:
+        """Return new proposals, or those that an interrupted iteration had written down."""
+        self._began = time.monotonic()
+        self.tuner.reset()
+        iteration = net.iteration + 1
+        found = self.store.proposals_of(iteration)
+        if found is None:
+            found = self.chooser.proposals(net.widths, net.resources, constraint)
+            if not found:
+                return found
+            written = {"iteration": iteration, "constraint": dict(constraint), "proposals": [asdict(p) for p in found]}
+            self.store.record("iteration", written)
+        return found
+
+    def choose_which_filters(self, net: Step, proposals: Sequence[Proposal], tightened: str) -> Iterator[Candidate]:
+        """Yield the networks to be tuned: all of them in faithful mode, the most promising ones in fast mode."""
+        self.filters.prepare(net.model)
+        self.tuner.forward_images += self.tuner.calibration_images
+        if self.search.mode == "faithful":
+            for proposal in proposals:
+                yield Candidate(proposal, self._simplify(net, proposal), net.score)
+        else:
+            yield from self._contenders(net, proposals, tightened)
+
+    def short_term_fine_tune(self, net: Step, candidate: Candidate) -> Candidate | None:
+        """Tune, score and journal a candidate; a non-finite loss is tried once more, more slowly."""
+        iteration, proposal = net.iteration + 1, candidate.proposal
+        key = key_of(iteration, proposal)
+        if (done := self.store.finished(key)) is not None:
+            return self.store.restore(candidate, done)
+        began = time.monotonic()
+        images_before = self.tuner.training_images
+        tuned, failed = self._tune(candidate.model, key)
+        score = self.tuner.score(tuned) if tuned is not None else None
+        self.store.finish(
+            key,
+            iteration,
+            proposal,
+            tuned,
+            score,
+            failed=failed,
+            images=self.tuner.training_images - images_before,
+            seconds=time.monotonic() - began,
+        )
+        return None if tuned is None or score is None else Candidate(proposal, tuned, score)
+
+    def take_empirical_measurement(self, net: Step, winner: Candidate) -> Step:
+        """Measure the winner end to end, teach the estimators, and write the step down."""
+        proposal = winner.proposal
+        measurement, resources = self.metering.measure(winner.model, proposal.widths)
+        step = Step(
+            iteration=net.iteration + 1,
+            model=winner.model,
+            widths=proposal.widths,
+            resources=resources,
+            score=winner.score,
+            groups=proposal.groups,
+            estimated=proposal.estimated,
+        )
+        _, forward_images = self.tuner.reset()
+        self.store.finish_step(
+            step,
+            measurement,
+            {
+                "training_images": self.store.images_of(step.iteration),
+                "forward_images": forward_images,
+                "seconds": time.monotonic() - self._began,
+            },
+        )
+        return step
+
+    def _simplify(self, net: Step, proposal: Proposal) -> nn.Module:
+        """ChooseWhichFilters: shrink the groups of ``proposal`` and refresh the statistics."""
+        kept = {group: self.filters.choose(group, proposal.widths[group]) for group in proposal.groups}
+        model = self.filters.apply(kept)
+        self.tuner.refresh(model)
+        return model
+
+    def _contenders(self, net: Step, proposals: Sequence[Proposal], tightened: str) -> list[Candidate]:
+        """Score every proposal untuned and return the best few, ordered as the pick rule would by loss."""
+        by_loss = replace(net, score=_by_loss(net.score))
+        best: list[Candidate] = []
+        for proposal in proposals:
+            model = self._simplify(net, proposal)
+            score = self.tuner.score(model)
+            self.store.tell("scored", {"group": proposal.name, "widths": dict(proposal.widths), **asdict(score)})
+            best.append(Candidate(proposal, model, score))
+            best.sort(key=lambda c: rank(replace(c, score=_by_loss(c.score)), by_loss, tightened, self.search.pick))
+            del best[self.search.contenders :]
+        return best
+
+    def _tune(self, model: nn.Module, key: str) -> tuple[nn.Module | None, str | None]:
+        """Return the tuned module, or the reason why it failed twice."""
+        if self.recipe is None:
+            return model, None
+        start = copy.deepcopy(model)
+        try:
+            self.tuner.tune(model, self.recipe, key)
+            return model, None
+        except NonFinite as error:
+            log.warning("proposal %s: %s; once more at a tenth of the learning rate", key, error)
+        try:
+            self.tuner.tune(start, replace(self.recipe, lr=self.recipe.lr * _RETRY_RATE), key)
+            return start, None
+        except NonFinite as error:
+            return None, str(error)
+
+
+def key_of(iteration: int, proposal: Proposal) -> str:
+    """Return the deterministic name of a unit of work: the iteration, and a hash of groups and widths."""
+    content = repr((proposal.groups, sorted(proposal.widths.items()))).encode()
+    return f"{iteration:03d}-{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def _by_loss(score: Score) -> Score:
+    """Return a score whose metric is its loss: untuned accuracies are too coarse to compare."""
+    return replace(score, metric=-score.loss)

@@ -1,0 +1,1 @@
+"""Tasks, data in memory, and the fine-tune loop: `resolve_task`, `prepare`, `fine_tune`."""

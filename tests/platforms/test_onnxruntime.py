@@ -1,0 +1,88 @@
+"""onnxruntime: conformance, slicing against full exports, and what a session is made of."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from netadapt.errors import PlatformError
+from netadapt.models import resolve_model
+from netadapt.network import trace
+from netadapt.platforms.environment import available_cores
+from netadapt.platforms.onnxruntime import OnnxRuntime
+from netadapt.testing import PlatformSuite
+
+
+def outputs(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(path), options)
+    random = np.random.default_rng(1)
+    feeds = {e.name: random.standard_normal(e.shape).astype(np.float32) for e in session.get_inputs()}
+    return session.run(None, feeds)
+
+
+class TestOnnxRuntime(PlatformSuite):
+    def make_platform(self):
+        return OnnxRuntime()
+
+    def assert_same_network(self, first, second):
+        for a, b in zip(outputs(first.path), outputs(second.path), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_too_many_threads_are_refused():
+    with pytest.raises(PlatformError, match="allowed are 1 to"):
+        OnnxRuntime(threads=len(available_cores()) + 1)
+    with pytest.raises(PlatformError, match="allowed are 1 to"):
+        OnnxRuntime(threads=0)
+
+
+def test_all_threads_work(tmp_path):
+    threads = len(available_cores())
+    platform = OnnxRuntime(threads=threads)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+    try:
+        artifact = platform.compile(model, torch.zeros(2, 3, 16, 16), tmp_path)
+        assert platform.session(artifact, seconds=0.01, warmups=1).latency_ms
+        assert platform.name == f"local/onnxruntime?threads={threads}"
+        assert platform.fingerprint()["threads"] == threads
+    finally:
+        platform.close()
+
+
+def test_a_network_that_cannot_be_sliced_is_exported_in_full(tmp_path):
+    model, example = resolve_model("resnet20")
+    network = trace(model, example, prove=False)
+    widths = {group.name: group.width // 2 for group in network.groups}
+    platform = OnnxRuntime()
+    small = platform.compile_widths(network, widths, tmp_path)
+    assert platform._template_of(network) is None
+    whole = platform.compile(model, example, tmp_path)
+    assert small.path.stat().st_size < whole.path.stat().st_size
+    platform.close()
+
+
+def test_it_measures_memory_without_its_own(tmp_path):
+    platform = OnnxRuntime()
+    try:
+        small = platform.compile(torch.nn.Linear(8, 8), torch.zeros(1, 8), tmp_path)
+        large = platform.compile(torch.nn.Linear(2000, 2000), torch.zeros(1, 2000), tmp_path)
+        assert platform.session(small, seconds=0.01, warmups=1).memory_mb < 4
+        assert 16 <= platform.session(large, seconds=0.01, warmups=1).memory_mb < 100
+    finally:
+        platform.close()
+
+
+def test_this_process_keeps_its_cores_and_threads(tmp_path):
+    before = (available_cores(), torch.get_num_threads(), dict(os.environ), os.getcwd())
+    platform = OnnxRuntime()
+    artifact = platform.compile(torch.nn.Linear(8, 8), torch.zeros(1, 8), tmp_path)
+    platform.session(artifact, seconds=0.01, warmups=1)
+    platform.close()
+    assert before == (available_cores(), torch.get_num_threads(), dict(os.environ), os.getcwd())
