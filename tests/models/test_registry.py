@@ -34,8 +34,14 @@ def test_the_same_text_gives_the_same_network_and_leaves_the_random_state_alone(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("mobilnet_v1", 'unknown model "mobilnet_v1" \\(did you mean "mobilenet_v1"\\?\\); a MODEL is one of: mobilenet_v1'),
-        ("mobilenet_v1?widht=1", 'has no argument "widht" \\(did you mean "width"\\?\\); its arguments: width, resolution'),
+        (
+            "mobilnet_v1",
+            'unknown model "mobilnet_v1" \\(did you mean "mobilenet_v1"\\?\\); a MODEL is one of: mobilenet_v1',
+        ),
+        (
+            "mobilenet_v1?widht=1",
+            'has no argument "widht" \\(did you mean "width"\\?\\); its arguments: width, resolution',
+        ),
         ("mobilenet_v1?width=0", "width=0 is not allowed: a number above 0, at most 8 is"),
         ("mobilenet_v1?width=x", "width=x is not allowed"),
         ("mobilenet_v2?resolution=-3", "resolution=-3 is not allowed: a whole number above 0 is"),
@@ -109,7 +115,7 @@ def test_networks_of_libraries(library, side):
     assert resolve_model(f"{library}:resnet18?pretrained=0&resolution=96&batch=2")[1].shape == (2, 3, 96, 96)
     with pytest.raises(ModelError, match='"resnet81" \\(did you mean "resnet18"\\?\\)'):
         resolve_model(f"{library}:resnet81")
-    with pytest.raises(ModelError, match="weights of resnet18 cannot be had .*; add \\?pretrained=0 to do without"):
+    with pytest.raises(ModelError, match=r"weights of resnet18 cannot be had .*; add \?pretrained=0 to do without"):
         resolve_model(f"{library}:resnet18")
 
 

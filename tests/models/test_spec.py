@@ -35,7 +35,7 @@ def test_environment_variables_are_filled_in(monkeypatch, tmp_path):
 
 def test_an_unset_variable_is_named(monkeypatch):
     monkeypatch.delenv("NOT_SET_ANYWHERE", raising=False)
-    with pytest.raises(ModelError, match="variable NOT_SET_ANYWHERE in .* is not set: export NOT_SET_ANYWHERE="):
+    with pytest.raises(ModelError, match=r"variable NOT_SET_ANYWHERE in .* is not set: export NOT_SET_ANYWHERE="):
         expand_path("${NOT_SET_ANYWHERE}/x", ModelError)
 
 
@@ -75,7 +75,8 @@ def called(tmp_path, code, text="net.py:build", **options):
 
 def test_a_users_function_gets_its_arguments_and_its_neighbours(tmp_path):
     (tmp_path / "neighbour_of_net.py").write_text("value = 7\n")
-    code = "def build(width: float = 1, seed: int = 0):\n    import neighbour_of_net\n    return width, seed, neighbour_of_net.value\n"
+    code = "def build(width: float = 1, seed: int = 0):\n    import neighbour_of_net as other\n"
+    code += "    return width, seed, other.value\n"
     path = list(sys.path)
     assert called(tmp_path, code, "net.py:build?width=0.5", seed=3, unknown=4) == (0.5, 3, 7)
     assert sys.path == path
@@ -90,9 +91,17 @@ def test_classes_of_a_users_file_stay_the_same_on_a_second_call(tmp_path):
     ("code", "text", "message"),
     [
         ("", "other.py:build", 'other.py" in ".*" is not a file \\(looked for'),
-        ("def build(): ...", "net.py:biuld", 'net.py has no function "biuld" \\(did you mean "build"\\?\\); its functions: build'),
+        (
+            "def build(): ...",
+            "net.py:biuld",
+            'net.py has no function "biuld" \\(did you mean "build"\\?\\); its functions: build',
+        ),
         ("x = (", "net.py:build", "net.py, line 1: not valid Python: '\\(' was never closed"),
-        ("import no_such_thing", "net.py:build", "net.py, line 1, while loading .*ModuleNotFoundError: No module named"),
+        (
+            "import no_such_thing",
+            "net.py:build",
+            "net.py, line 1, while loading .*ModuleNotFoundError: No module named",
+        ),
         ("def build():\n    raise KeyError(3)", "net.py:build", "net.py, line 2, while loading .*KeyError: 3"),
         ("def build(): ...", "net.py:build?x=1", 'has no argument "x"; its arguments: none'),
     ],
@@ -104,5 +113,5 @@ def test_broken_files_are_one_clear_error(tmp_path, code, text, message):
 
 def test_a_file_that_is_not_python(tmp_path):
     (tmp_path / "net.txt").write_text("")
-    with pytest.raises(ModelError, match="is not a Python file: MODEL and TASK files end in .py"):
+    with pytest.raises(ModelError, match=r"is not a Python file: MODEL and TASK files end in .py"):
         call_file(parse_spec(f"{tmp_path}/net.txt:build", ModelError), ModelError)

@@ -8,11 +8,11 @@ from netadapt.errors import ModelError
 from netadapt.models.mobilenet_v1 import MobileNetV1
 from netadapt.models.registry import resolve_model
 from netadapt.models.resnet_cifar import resnet20
-from netadapt.models.weights import dump_weights
+from netadapt.models.weights import dump_weights, weights_path
 from netadapt.network.batch_norm import unfold_batch_norm
 from netadapt.training.classification import evaluate_images
 from netadapt.training.images import IMAGENET, SYMMETRIC, Decode
-from netadapt.training.sources import load_parquet
+from netadapt.training.sources import load_digits_pair, load_parquet
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,14 @@ def test_a_plain_state_dict_loads(tmp_path):
     assert torch.equal(loaded.linear.weight, model.linear.weight)
 
 
+def test_the_embedded_digits_network_is_trained_and_small():
+    model, example = resolve_model("mobilenet_v1?width=0.75&resolution=96&classes=10&weights=digits")
+    assert example.shape == (1, 3, 96, 96)
+    _, test = load_digits_pair(Decode(96))
+    assert evaluate_images(model, test, SYMMETRIC).metric > 0.97
+    assert weights_path("digits").stat().st_size < 2e6
+
+
 def refused(text, message):
     with pytest.raises(ModelError, match=message):
         resolve_model(text)
@@ -107,13 +115,17 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 
 def test_weights_of_another_shape_are_refused(tmp_path):
     save_file(resnet20(classes=7).state_dict(), tmp_path / "w.safetensors")
-    message = "does not fit this ResNetCifar: shapes: linear.weight is \\(7, 64\\) in the file, \\(10, 64\\) in the network"
+    message = (
+        "does not fit this ResNetCifar: shapes: linear.weight is \\(7, 64\\) in the file, \\(10, 64\\) in the network"
+    )
     refused(f"resnet20?weights={tmp_path}/w.safetensors", message)
 
 
 def test_weights_with_other_names_are_refused(tmp_path):
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "w.safetensors")
-    message = r"missing in the file: conv1.weight, bn1.weight, bn1.bias, ... \(\d+\); unknown to the network: conv.weight"
+    message = (
+        r"missing in the file: conv1.weight, bn1.weight, bn1.bias, ... \(\d+\); unknown to the network: conv.weight"
+    )
     refused(f"resnet20?weights={tmp_path}/w.safetensors", message)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from netadapt.network import Network, trace
 def conv_norm(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
     padding = kernel // 2
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False), nn.BatchNorm2d(outputs), nn.ReLU6()
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU6(),
     )
 
 
@@ -167,7 +170,7 @@ def vgg(norm: bool) -> nn.Module:
 def mobilenet_v1() -> nn.Module:
     widths = [8, 16, 24, 24]
     parts = [conv_norm(3, 8, 3, 2)]
-    for i, o in zip(widths, widths[1:], strict=False):
+    for i, o in pairwise(widths):
         parts += [conv_norm(i, i, 3, 1, i), conv_norm(i, o, 1)]
     return Head(nn.Sequential(*parts), 24)
 
@@ -182,14 +185,30 @@ def dense() -> nn.Module:
 
 
 IMAGE = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+
+
+def head(features: int, *parts: nn.Module) -> nn.Module:
+    return Head(nn.Sequential(*parts), features)
+
+
+def mobilenet_v2() -> nn.Module:
+    return head(12, conv_norm(3, 8, 3, 2), Inverted(8, 8, 1, 24), Inverted(8, 12, 2, 20), Inverted(12, 12, 1, 30))
+
+
+def mobilenet_v3() -> nn.Module:
+    blocks = Inverted(8, 8, 1, 16, 4), Inverted(8, 10, 2, 20, 6)
+    return head(10, conv_norm(3, 8, 3, 2), *blocks, LinearSqueezeExcite(10))
+
+
+def resnet_a() -> nn.Module:
+    return head(32, conv_norm(3, 8), OptionA(8, 8, 1), OptionA(8, 16, 2), OptionA(16, 16, 1), OptionA(16, 32, 2))
+
+
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], object]] = {
     "mobilenet_v1": (mobilenet_v1, IMAGE),
-    "mobilenet_v2": (lambda: Head(nn.Sequential(conv_norm(3, 8, 3, 2), Inverted(8, 8, 1, 24), Inverted(8, 12, 2, 20),
-                                                Inverted(12, 12, 1, 30)), 12), IMAGE),
-    "mobilenet_v3": (lambda: Head(nn.Sequential(conv_norm(3, 8, 3, 2), Inverted(8, 8, 1, 16, 4), Inverted(8, 10, 2, 20, 6),
-                                                LinearSqueezeExcite(10)), 10), IMAGE),
-    "resnet_a": (lambda: Head(nn.Sequential(conv_norm(3, 8), OptionA(8, 8, 1), OptionA(8, 16, 2), OptionA(16, 16, 1),
-                                            OptionA(16, 32, 2)), 32), IMAGE),
+    "mobilenet_v2": (mobilenet_v2, IMAGE),
+    "mobilenet_v3": (mobilenet_v3, IMAGE),
+    "resnet_a": (resnet_a, IMAGE),
     "vgg": (lambda: vgg(False), IMAGE),
     "vgg_norm": (lambda: vgg(True), IMAGE),
     "densenet": (dense, IMAGE),
@@ -198,7 +217,7 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], object]] = {
     "multiplier": (multiplier, IMAGE),
     "shared": (lambda: Head(Shared(), 12), IMAGE),
     "signal": (Signal, {"wave": torch.randn(2, 2, 32), "gain": torch.rand(2, 1, 1)}),
-}  # fmt: skip
+}
 
 
 def enliven(model: nn.Module) -> nn.Module:
@@ -209,7 +228,15 @@ def enliven(model: nn.Module) -> nn.Module:
             part.running_var.uniform_(0.5, 1.5)
             nn.init.uniform_(part.weight, 0.5, 1.5)
             nn.init.normal_(part.bias, 0, 0.3)
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.bias, 0, 0.3)  # outputs are not all zero where a layer of one unit is dead
     return model.eval()
+
+
+@pytest.fixture
+def alive() -> Callable[[nn.Module], nn.Module]:
+    """Return the function that gives batch norms telling statistics."""
+    return enliven
 
 
 @cache

@@ -14,7 +14,9 @@ from netadapt.network.batch_norm import refresh_batch_norm, restored_modes, unfo
 
 def small():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU(), nn.Conv2d(4, 2, 1)
+    )
 
 
 def test_refreshed_statistics_are_those_of_the_batches():
@@ -102,7 +104,9 @@ def test_an_unfolded_network_stays_the_same_when_refreshed_on_the_same_images():
 
 
 def test_it_also_unfolds_a_network_without_slots_and_leaves_the_rest_alone():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)).eval()
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)
+    ).eval()
     images = torch.randn(30, 3, 6, 6)
     unfolded = unfold_batch_norm(model, images.split(10))
     assert [type(module) for module in unfolded] == [nn.Sequential, nn.ReLU, nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from netadapt.errors import ModelError, SurgeryError
+from netadapt.models.registry import resolve_model
 from netadapt.network import trace
 from netadapt.network.prove import difference, outputs_of
 from netadapt.network.surgery import mask_consumers
@@ -27,7 +28,7 @@ def check(network, kept):
     assert error <= 1e-10 * scale, kept
 
 
-@examples(6)
+@examples(3)
 @given(seed=SEEDS)
 def test_shrunk_equals_masked(family, random_kept, seed):
     check(family.network, random_kept(family.network, seed))
@@ -50,8 +51,10 @@ def test_every_group_alone_is_exact_and_matters(family):
         check(network, kept)
         masked = copy.deepcopy(double)
         mask_consumers(network, masked, kept)
-        if group.name != "a":  # the maximum over time of `signal` may hide a channel, everything else must show
-            assert any((a - b).abs().max() > 0 for a, b in zip(whole, outputs_of(masked, inputs), strict=True)), group.name
+        if group.width > 8:  # a few units may all be dead behind their ReLU, many must show
+            assert any((a - b).abs().max() > 0 for a, b in zip(whole, outputs_of(masked, inputs), strict=True)), (
+                group.name
+            )
 
 
 def test_attributes_follow(network_of):
@@ -70,7 +73,7 @@ def test_attributes_follow(network_of):
 def test_shrinking_in_steps_is_the_same_as_at_once(family, random_kept):
     network = family.network
     first = random_kept(network, 3)
-    second = {name: kept[:: 2] for name, kept in first.items()}
+    second = {name: kept[::2] for name, kept in first.items()}
     once, twice = network.shrink(second), network.shrink(second, network.shrink(first))
     assert all(torch.equal(a, b) for a, b in zip(once.state_dict().values(), twice.state_dict().values(), strict=True))
     assert network.kept_of(twice) == {g.name: tuple(second[g.name]) for g in network.groups}
@@ -142,3 +145,30 @@ def test_an_example_of_zeros_hides_nothing():
     model = Plain(nn.Conv2d(3, 4, 1, bias=False), nn.ReLU(), nn.Conv2d(4, 2, 1, bias=False))
     network = trace(model, torch.zeros(1, 3, 4, 4))
     assert difference(network, {"0": [0, 1]}, model, network.shrink({"0": [0, 2]}))[0] > 1e-6
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["resnet20?weights={}/weights/resnet20_cifar10.safetensors", "mobilenet_v1?width=0.25&resolution=128"],
+)
+def test_pretrained_networks_are_cut_exactly(netadapt_data, random_kept, spec):
+    if "mobilenet" in spec:
+        spec += "&weights={}/weights/mobilenet_v1_0.25_128.safetensors"
+    model, inputs = resolve_model(spec.format(netadapt_data))
+    network = trace(model, inputs)
+    assert [p.layer for p in network.pinned] == [network.layers[-1].name]
+    for seed in range(3):
+        check(network, random_kept(network, seed))
+    for group in network.groups:
+        check(network, {group.name: range(0, group.width, 2)})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["mobilenet_v2?resolution=64", "mobilenet_v1?resolution=64", "resnet56"])
+def test_random_networks_of_full_size_are_cut_exactly(random_kept, alive, spec):
+    model, inputs = resolve_model(spec)
+    network = trace(alive(model), inputs)
+    for group in network.groups:
+        check(network, {group.name: range(0, group.width, 2)})
+    for seed in range(5):
+        check(network, random_kept(network, seed))

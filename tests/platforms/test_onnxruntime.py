@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -80,9 +81,9 @@ def test_it_measures_memory_without_its_own(tmp_path):
 
 
 def test_this_process_keeps_its_cores_and_threads(tmp_path):
-    before = (available_cores(), torch.get_num_threads(), dict(os.environ), os.getcwd())
+    before = (available_cores(), torch.get_num_threads(), dict(os.environ), Path.cwd())
     platform = OnnxRuntime()
     artifact = platform.compile(torch.nn.Linear(8, 8), torch.zeros(1, 8), tmp_path)
     platform.session(artifact, seconds=0.01, warmups=1)
     platform.close()
-    assert before == (available_cores(), torch.get_num_threads(), dict(os.environ), os.getcwd())
+    assert before == (available_cores(), torch.get_num_threads(), dict(os.environ), Path.cwd())

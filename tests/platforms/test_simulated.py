@@ -40,8 +40,9 @@ def latencies(platform, artifact, sessions):
 
 
 def test_formulas_by_hand():
-    layer = LayerRecord("conv", "conv", inputs=3, outputs=10, fan_in=3, kernel_area=9, input_area=64, output_area=64, batch=2)
-    norm = LayerRecord("norm", "norm", inputs=10, outputs=10, fan_in=0, kernel_area=1, input_area=64, output_area=64, batch=2)
+    areas = {"input_area": 64, "output_area": 64, "batch": 2}
+    layer = LayerRecord("conv", "conv", inputs=3, outputs=10, fan_in=3, kernel_area=9, **areas)
+    norm = LayerRecord("norm", "norm", inputs=10, outputs=10, fan_in=0, kernel_area=1, **areas)
     cost = SimulatedPlatform(staircase=8).cost([layer, norm])
     macs = 16 * 8 * 9 * 64 * 2
     moved, weights = 4 * 2 * (3 * 64 + 10 * 64), 4 * 10 * 3 * 9

@@ -31,7 +31,9 @@ def measurement(median_ms: float) -> dict:
 def make_run(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """A function that writes a run of some steps: make_run(name, steps=26, finished=True, rename={group: name})."""
 
-    def make(name: str = "mobilenet-half", *, steps: int = 26, finished: bool = True, seed: int = 0, rename=None) -> Path:
+    def make(
+        name: str = "mobilenet-half", *, steps: int = 26, finished: bool = True, seed: int = 0, rename=None
+    ) -> Path:
         rename = rename or {}
         config = make_config({
             "model": {"source": "mobilenet_v1?width=0.5&resolution=128"}, "budget": {"latency": "50%"},
@@ -59,9 +61,11 @@ def write_run(run: RunFolder, steps: int, finished: bool, seed: int, named: Call
         "groups": [{"name": named(n), "width": w, "layers": [f"{n}.pointwise", f"{n}.norm"]} for n, w in FULL.items()],
         "pinned": [{"layer": "classifier", "reason": "network output"}],
         "noise": {"half_width_ms": 0.006, "relative": 0.006}, "floor": {"latency": 0.081},
-        "images": {"selection": 1000, "test": 2500},
+        "images": {"test": 2500},
     })  # fmt: skip
-    run.append("estimator", {"kind": "network", "networks_measured": 64, "seconds": 31.0, "loo_error": {"latency": 0.009}})
+    run.append(
+        "estimator", {"kind": "network", "networks_measured": 64, "seconds": 31.0, "loo_error": {"latency": 0.009}}
+    )
     latency, names = 0.999, list(FULL)
     for number in range(1, steps + 1):
         group = names[ORDER[(number - 1) % len(ORDER)]]
@@ -73,25 +77,28 @@ def write_run(run: RunFolder, steps: int, finished: bool, seed: int, named: Call
         run.append("iteration", {"iteration": number, "constraint": {"latency": latency}})
         for other in names[:3]:
             run.append("proposal", {
-                "key": f"{number}/{other}", "iteration": number, "group": named(other), "widths": now, "kept_changed": {},
+                "key": f"{number}/{other}", "iteration": number, "group": named(other), "widths": now,
                 "estimated": {"latency": estimated}, "sigma": {"latency": 0.008}, "images": 2000, "seconds": 4.0,
-                "score": {"metric": accuracy, "loss": 1.4, "tuned": True}, "weights": None, "failed": None,
+                "score": {"metric": accuracy, "loss": 1.4, "tuned": True, "count": 1000}, "weights": None,
+                "failed": None,
             })  # fmt: skip
         run.append("step", {
             "iteration": number, "group": named(group), "widths": now, "estimated": {"latency": estimated},
-            "sigma": {"latency": 0.008 * latency},
-            "measured": {"latency": latency, "macs": int(49.5e6 * latency), "parameters": int(1.33e6 * latency**1.3)},
+            "measured": {
+                "latency": latency, "macs": int(49.5e6 * latency), "parameters": int(1.33e6 * latency**1.3),
+            },
             "measurement": measurement(latency), "accuracy": accuracy, "loss": 1.5, "variant": f"{number:03d}",
             "training_images": 6000, "forward_images": 14_000, "seconds": 12.5,
         })  # fmt: skip
     if finished:
         variant = f"{steps:03d}"
-        run.append("long_term", {"variant": variant, "accuracy_selection": 0.66, "accuracy_test": 0.647,
-                                 "images": 90_000, "seconds": 400.0, "folder": f"variants/{variant}-tuned"})  # fmt: skip
+        run.append("long_term", {"variant": variant, "accuracy_selection": None, "accuracy_test": 0.647,
+                                 "accuracy_se": 0.0096, "images": 90_000, "seconds": 400.0,
+                                 "folder": f"variants/{variant}-tuned"})  # fmt: skip
         half = {named(n): max(8, round(0.6 * w / 8) * 8) for n, w in FULL.items()}
         run.append("uniform", {"widths": half, "measured": {"latency": latency * 1.01}, "kind": "refit",
-                               "measurement": measurement(latency * 1.01), "accuracy_test": 0.612, "accuracy_se": 0.0097,
-                               "images": 90_000})  # fmt: skip
+                               "measurement": measurement(latency * 1.01), "accuracy_test": 0.612,
+                               "accuracy_se": 0.0097, "images": 90_000})  # fmt: skip
         run.append("final", {"variant": variant, "met": latency <= 0.4995, "ratio": latency / 0.999,
                              "ratio_half_width": 0.004, "measurement": measurement(latency),
                              "initial_measurement": measurement(1.004), "accuracy_test": 0.647})  # fmt: skip

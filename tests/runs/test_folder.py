@@ -79,7 +79,8 @@ import os, sys
 from netadapt.errors import ConfigError
 from netadapt.runs.config import make_config
 from netadapt.runs.folder import RunFolder
-config = make_config({{"model": {{"source": "resnet20"}}, "budget": {{"latency": "50%"}}, "task": {{"source": "digits"}}}})
+tables = {{"model": {{"source": "resnet20"}}, "budget": {{"latency": "50%"}}, "task": {{"source": "digits"}}}}
+config = make_config(tables)
 if os.getuid() == 0:
     os.setuid(65534)
 try:

@@ -62,7 +62,9 @@ def test_this_process_cannot_lock_twice(tmp_path):
         with pytest.raises(ConfigError, match=f"process {os.getpid()}"):
             RunLock(tmp_path)
         assert holder(tmp_path).pid == os.getpid()
-        process = subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)], capture_output=True, text=True, check=False)
+        process = subprocess.run(
+            [sys.executable, "-c", HOLD, str(tmp_path)], capture_output=True, text=True, check=False
+        )
         assert "ConfigError" in process.stderr  # asking who holds it did not drop the lock
 
 
@@ -88,5 +90,7 @@ def test_other_hosts_are_believed(tmp_path):
 
 
 def test_a_process_of_an_earlier_boot_is_dead(tmp_path):
-    (tmp_path / "lock").write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "boot": "old", "since": ""}))
+    (tmp_path / "lock").write_text(
+        json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "boot": "old", "since": ""})
+    )
     assert holder(tmp_path) is None

@@ -29,7 +29,9 @@ def test_nothing_gives_nothing():
 
 
 def test_a_record_written_again_replaces_the_older():
-    state = fold(records(proposal("a", 1, images=1), step(1, accuracy=0.1), proposal("a", 1, images=5), step(1, accuracy=0.2)))
+    state = fold(
+        records(proposal("a", 1, images=1), step(1, accuracy=0.1), proposal("a", 1, images=5), step(1, accuracy=0.2))
+    )
     assert [s["accuracy"] for s in state.steps] == [0.2]
     assert state.proposals["a"]["images"] == 5
 
@@ -73,7 +75,9 @@ def test_every_prefix_of_a_run_can_be_folded(make_run):
         assert len(fold(all_records[:length]).steps) <= 2
 
 
-@given(st.lists(st.tuples(st.sampled_from(["start", "step", "final", "other"]), st.dictionaries(st.text(), st.integers()))))
+@given(
+    st.lists(st.tuples(st.sampled_from(["start", "step", "final", "other"]), st.dictionaries(st.text(), st.integers())))
+)
 def test_any_records_are_folded_or_refused(entries):
     try:
         fold(records(*entries))

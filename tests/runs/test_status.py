@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -70,3 +71,11 @@ def test_groups_of_a_step():
     assert group_of({"group": "a"}) == "a"
     assert group_of({"groups": ["a", "b"]}) == "a + b"
     assert group_of({}) is None
+
+
+def test_the_trained_file_s_own_latency_replaces_the_step_s(make_run):
+    state = fold(read_records(make_run(steps=2) / "journal.jsonl"))
+    final = state.final | {"measured": {"latency": 0.5, "macs": 1}}
+    told = summarise(replace(state, final=final))
+    assert told["final"]["latency_ms"] == told["family"][-1]["latency_ms"] == 0.5
+    assert told["steps"][-1]["measured_ms"] == pytest.approx(0.937, abs=1e-3)

@@ -32,7 +32,9 @@ def store():
 @pytest.fixture
 def task(store):
     """The task on them: 90 images, 15 of which are the selection split."""
-    return Classification(store(), store(seed=1), batch_size=16, selection=5, augment=Augment(), normalisation=SYMMETRIC)
+    return Classification(
+        store(), store(seed=1), batch_size=16, selection=5, augment=Augment(), normalisation=SYMMETRIC
+    )
 
 
 @pytest.fixture

@@ -37,12 +37,14 @@ def test_a_fraction_takes_that_share_of_each_class(store):
 
 @pytest.mark.parametrize("selection", [0, -1, 1.0, 1.5, 0.0])
 def test_a_selection_out_of_range_is_refused(store, selection):
-    with pytest.raises(DataError, match="is not allowed: images per class .1 or more. or a fraction below 1 is"):
+    with pytest.raises(DataError, match=r"is not allowed: images per class .1 or more. or a fraction below 1 is"):
         stratified_split(store(), selection, 0)
 
 
 def test_a_class_too_small_for_the_selection_is_named(store):
-    with pytest.raises(DataError, match='store0: class "red" has 8 images, the selection split takes 10 and leaves none'):
+    with pytest.raises(
+        DataError, match='store0: class "red" has 8 images, the selection split takes 10 and leaves none'
+    ):
         stratified_split(store(per_class=8), 10, 0)
 
 
@@ -93,7 +95,7 @@ class Oracle(nn.Module):
         self.norm = nn.BatchNorm2d(3)
 
     def forward(self, x):
-        return x.mean((2, 3)) * (-50 if self.training else 50)
+        return x.mean((2, 3)) * (-10 if self.training else 10)
 
 
 def test_evaluation_scores_each_split_in_eval_mode_and_restores_the_mode(task):
@@ -102,7 +104,7 @@ def test_evaluation_scores_each_split_in_eval_mode_and_restores_the_mode(task):
     for split, count in (("selection", 15), ("test", 90)):
         score = task.evaluate(model, split)
         assert score.metric == 1.0
-        assert 0 < score.loss < 0.1
+        assert 0 < score.loss < 0.2
         assert score.count == count
     assert model.training
     assert not model.norm.training

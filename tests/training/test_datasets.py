@@ -18,7 +18,9 @@ def test_digits_are_not_mirrored():
 
 
 def test_the_text_wins_over_the_options():
-    text = "digits?resolution=12&selection=0.5&augment=0&mean=0,0,0&std=1,1,1&distillation=0.5&seed=3&label_smoothing=0.1"
+    text = (
+        "digits?resolution=12&selection=0.5&augment=0&mean=0,0,0&std=1,1,1&distillation=0.5&seed=3&label_smoothing=0.1"
+    )
     task = resolve_task(text, resolution=16, selection=7, mean=(0.5, 0.5, 0.5))
     assert task.train.size == (12, 12)
     assert len(task.selection_indices) == pytest.approx(1397 / 2, abs=10)
@@ -42,8 +44,14 @@ def test_parquet_and_its_environment_variable(tmp_path, encoded, write_parquet, 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("digit", 'unknown task "digit" \\(did you mean "digits"\\?\\); a TASK is digits, parquet:DIR, folder:DIR or file.py'),
-        ("digits?batchsize=3", 'digits has no argument "batchsize" \\(did you mean "batch_size"\\?\\); its arguments: res'),
+        (
+            "digit",
+            'unknown task "digit" \\(did you mean "digits"\\?\\); a TASK is digits, parquet:DIR, folder:DIR or file.py',
+        ),
+        (
+            "digits?batchsize=3",
+            'digits has no argument "batchsize" \\(did you mean "batch_size"\\?\\); its arguments: res',
+        ),
         ("digits?mean=1,2", "mean=1,2 is not allowed: 3 numbers are, separated by commas"),
         ("digits?selection=some", "selection=some is not allowed: images per class or a fraction below 1 is"),
         ("parquet:/no/such", '"/no/such" is not a folder: write parquet:DIR'),
@@ -78,5 +86,7 @@ def test_a_users_task(tmp_path):
     assert isinstance(task, Task)
     assert task.batch_size == 9
     assert resolve_task(f"{tmp_path}/mine.py:task?batch_size=5", batch_size=9).batch_size == 5
-    with pytest.raises(DataError, match='half" returned a Half without size, forward, evaluate: it must return an object'):
+    with pytest.raises(
+        DataError, match='half" returned a Half without size, forward, evaluate: it must return an object'
+    ):
         resolve_task(f"{tmp_path}/mine.py:half")

@@ -63,7 +63,7 @@ def test_labels_out_of_range_are_refused(tmp_path, encoded, write_parquet, label
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        (b"not an image", "x.parquet, row 1: is not a readable image: cannot identify image file"),
+        (b"not an image", "x.parquet, row 1 is not a readable image: cannot identify image file"),
         (None, 'x.parquet, row 1: "image" holds no bytes; images must be inside the file'),
     ],
 )
@@ -79,7 +79,9 @@ def test_parquet_files_that_cannot_be_used(tmp_path, encoded, write_parquet):
     refused(lambda: load_parquet_pair(tmp_path / "no", Decode()), '"/.*no" is not a folder: write parquet:DIR')
     refused(lambda: load_parquet_pair(tmp_path, Decode()), "needs train.parquet and test.parquet .*; it has: nothing")
     write_parquet(tmp_path / "train.parquet", [], [])
-    refused(lambda: load_parquet_pair(tmp_path, Decode()), "needs train.parquet and test.parquet .*; it has: train.parquet")
+    refused(
+        lambda: load_parquet_pair(tmp_path, Decode()), "needs train.parquet and test.parquet .*; it has: train.parquet"
+    )
     refused(lambda: load_parquet(tmp_path / "train.parquet", Decode()), "train.parquet has no rows; at least one image")
     parquet.write_table(pa.table({"img": [b""], "label": [0]}), tmp_path / "y.parquet")
     message = 'y.parquet has the columns img, label; it needs "image"'
@@ -116,7 +118,10 @@ def test_folders_of_images(image_folder):
 def test_folders_that_cannot_be_used(image_folder, tmp_path):
     load = lambda: load_folder_pair(image_folder, Decode())  # noqa: E731
     refused(lambda: load_folder_pair(image_folder / "no", Decode()), "is not a folder: write folder:DIR")
-    refused(lambda: load_folder_pair(image_folder / "train", Decode()), "needs the folders train and test .*; it has: cat, dog")
+    refused(
+        lambda: load_folder_pair(image_folder / "train", Decode()),
+        "needs the folders train and test .*; it has: cat, dog",
+    )
     (image_folder / "test/cow").mkdir()
     refused(load, 'test has the class "cow", which train does not have: cat, dog')
     (image_folder / "train/cow").mkdir()
@@ -125,7 +130,9 @@ def test_folders_that_cannot_be_used(image_folder, tmp_path):
     refused(load, "train/cow/x.jpg is not a readable image")
     (tmp_path / "empty/train").mkdir(parents=True)
     (tmp_path / "empty/test").mkdir()
-    refused(lambda: load_folder_pair(tmp_path / "empty", Decode()), "train has no folders; one folder of images per class")
+    refused(
+        lambda: load_folder_pair(tmp_path / "empty", Decode()), "train has no folders; one folder of images per class"
+    )
 
 
 def test_a_set_larger_than_half_the_memory_is_announced(monkeypatch, image_folder, caplog):

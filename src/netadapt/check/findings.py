@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from netadapt.budget import Budget
+from netadapt.budget import Budget, format_quantity
 from netadapt.check.costs import Row, metering_of, rows_of, take_measurements
 from netadapt.check.forecast import Forecast, forecast
-from netadapt.check.speed import Speed, measure_speed
+from netadapt.check.speed import measure_speed
 from netadapt.errors import BudgetError, NetAdaptError
 from netadapt.network import Network, trace
 from netadapt.platforms import Measurement, Platform
@@ -58,13 +58,13 @@ class BudgetRow:
         budget: as a run takes it, e.g. ``50%``.
         latency_ms: what it comes to here.
         reachable: whether the smallest network is within it.
-        iterations: steps of the default schedule.
+        iterations: steps of the default schedule; ``None`` if it is out of reach.
     """
 
     budget: str
     latency_ms: float
     reachable: bool
-    iterations: int
+    iterations: int | None
 
 
 @dataclass(frozen=True)
@@ -141,14 +141,20 @@ def check(
     metering = metering_of(network, platform, taken.original, sessions)
     warnings = list(_warnings(taken.original))
     speed = None
-    if not quick and network.groups:
+    if not quick and rows:
         tell("timing forward and backward passes")
         try:
             speed = measure_speed(network, task)
         except (NetAdaptError, RuntimeError, ValueError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             warnings.append(f"no forecast: a training step on a batch of images failed: {first}")
-    foretold = _forecast(metering, search, budget, taken.session_s, speed, task, warnings)
+    foretold = None
+    if speed is not None:
+        try:
+            _refuse_below_floor(metering, budget, taken.rows[0])
+            foretold = forecast(metering, search, budget, taken.session_s, speed, task)
+        except BudgetError as error:
+            warnings.append(f"no forecast: {error}")
     return Findings(
         model=type(model).__name__,
         inputs=_shapes(example_inputs),
@@ -185,28 +191,28 @@ def _budgets(metering: Metering, search: SearchSection, rows: Sequence[Row]) -> 
     found = []
     for share in SHARES if rows else ():
         limit = share * initial
-        schedule = schedules(search, metering, {"latency": limit}, metering.meter.initial)["latency"]
-        reachable = rows[0].latency_ms <= limit
-        found.append(BudgetRow(f"{100 * share:g}%", limit, reachable, schedule.iterations(initial - limit)))
+        iterations = None
+        if rows[0].latency_ms <= limit:
+            schedule = schedules(search, metering, {"latency": limit}, metering.meter.initial)["latency"]
+            iterations = schedule.iterations(initial - limit)
+        found.append(BudgetRow(f"{100 * share:g}%", limit, iterations is not None, iterations))
     return found
 
 
-def _forecast(
-    metering: Metering,
-    search: SearchSection,
-    budget: str,
-    session_s: float,
-    speed: Speed | None,
-    task: Task | None,
-    warnings: list[str],
-) -> Forecast | None:
-    if speed is None:
-        return None
-    try:
-        return forecast(metering, search, budget, session_s, speed, task)
-    except BudgetError as error:
-        warnings.append(f"no forecast: {error}")
-        return None
+def _refuse_below_floor(metering: Metering, budget: str, floor: Row) -> None:
+    """Refuse a forecast for a budget that a run would refuse.
+
+    Raises:
+        BudgetError: the smallest network is above it.
+    """
+    least = {"latency": floor.latency_ms, "macs": float(floor.macs), "parameters": float(floor.parameters)}
+    initial = {**metering.meter.initial, **metering.counted(metering.network.widths)}
+    for name, limit in Budget.parse(budget).resolve(initial).items():
+        if least.get(name, 0.0) > limit:
+            raise BudgetError(
+                f"the budget {budget} is {format_quantity(limit, name)}, below the floor of "
+                f"{format_quantity(least[name], name)}; give a higher one with --budget"
+            )
 
 
 def _warnings(original: Measurement) -> Sequence[str]:

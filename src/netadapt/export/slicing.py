@@ -160,7 +160,7 @@ def _set_split(node: onnx.NodeProto, groups: int) -> None:
 def _export(flat: FlatNetwork) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
     """Export with names; return the graph without initializers, and the initializers.
 
-    The exporter merges tensors of equal content (all fresh batch norms, for instance), so ``flat`` is given random ones.
+    The exporter merges tensors of equal content (all fresh batch norms, say), so ``flat`` is given random ones.
     """
     _draw(_tensors(flat.network))
     proto = named_proto(flat)
@@ -223,5 +223,5 @@ def _find_uses(
 
 
 def _matters(axis: AxisUse) -> bool:
-    """Tell whether a tensor must be in the graph: weights of contractions must, buffers that eval mode never reads not."""
+    """Tell whether a tensor must be in the graph: weights must, buffers that eval mode never reads need not."""
     return axis.role != "elementwise"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from netadapt.network.groups import Grouping
-from netadapt.network.propagation import Propagation, RawLayer
+from netadapt.network.operation import Propagation, RawLayer
 from netadapt.network.structure import Layer, LinearForm, ParameterCount
 
 Ints = NDArray[np.int64]
@@ -38,8 +38,19 @@ def _layer(raw: RawLayer, grouping: Grouping) -> Layer:
     def form(labels: Tensor | None) -> LinearForm:
         return linear_form(np.empty(0, dtype=np.int64) if labels is None else labels.numpy(), grouping)
 
-    return Layer(raw.name, raw.kind, raw.operation, raw.kernel, raw.stride, raw.input_size, raw.output_size, raw.batch,
-                 form(raw.inputs), form(raw.outputs), form(raw.fan_in))  # fmt: skip
+    return Layer(
+        raw.name,
+        raw.kind,
+        raw.operation,
+        raw.kernel,
+        raw.stride,
+        raw.input_size,
+        raw.output_size,
+        raw.batch,
+        form(raw.inputs),
+        form(raw.outputs),
+        form(raw.fan_in),
+    )
 
 
 def count_parameters(names: Sequence[str], found: Propagation, grouping: Grouping) -> tuple[ParameterCount, ...]:

@@ -128,7 +128,7 @@ def _group_norm(change: Change) -> Attributes:
 
 
 def _zero_pad_shortcut(change: Change) -> Attributes:
-    """Padded channels go with the channels of the residual sum that they are added to."""
+    """Let padded channels go with the channels of the residual sum that they are added to."""
     original, outputs = change.original, change.outputs
     if not isinstance(original, ZeroPadShortcut) or outputs is None:
         return {}

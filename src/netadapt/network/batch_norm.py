@@ -168,10 +168,11 @@ def _folded(model: nn.Module, batch: Any, forward: Forward) -> list[tuple[str, n
         for hook in hooks:
             hook.remove()
     ids = {id(tensor) for tensor in normed}
+    last = next(reversed(outputs), "")
     return [
         (name, convolutions[name])
         for name, output in outputs.items()
-        if id(output) not in ids and not _is_output(output, result)
+        if id(output) not in ids and not (name == last and _is_output(output, result))
     ]
 
 
@@ -179,8 +180,8 @@ def _is_output(output: Tensor, result: Any) -> bool:
     """Tell whether a convolution's output is the network's, at most reshaped or pooled (a classifier's)."""
     if not isinstance(result, Tensor):
         return False
-    pooled = output.mean((2, 3))
-    return pooled.numel() == result.numel() and torch.allclose(pooled.flatten(), result.flatten())
+    forms = (output.flatten(), output.mean((2, 3)).flatten())
+    return any(form.numel() == result.numel() and torch.allclose(form, result.flatten()) for form in forms)
 
 
 def _insert_norm(model: nn.Module, name: str, mean: Tensor, variance: Tensor) -> None:

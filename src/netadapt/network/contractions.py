@@ -67,7 +67,8 @@ class Contraction:
             flat = self.input.reshape(-1, self.input.shape[-1])
             yield from (flat[piece] for piece in rows.split(_piece(self.weight)))
             return
-        padded = F.pad(self.input, [side for padding in reversed(self.padding) for side in padding])
+        sides = [side for padding in reversed(self.padding) for side in padding]
+        padded = F.pad(self.input, sides) if any(sides) else self.input
         for piece in rows.split(_piece(self.weight)):
             yield self._patches(padded, piece)
 

@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from netadapt.network.labels import Atoms, Slot
-from netadapt.network.propagation import Propagation
+from netadapt.network.operation import Propagation
 from netadapt.network.structure import AxisUse, ChannelGroup, Pinned
 
 Ints = NDArray[np.int64]

@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from netadapt.errors import ConfigError
 from netadapt.network.network import Network
+from netadapt.network.structure import Role
+from netadapt.network.surgery import masks
+
+Ints = NDArray[np.int64]
 
 
 class FilterChoice(Protocol):
@@ -53,13 +56,46 @@ class LargestNorm:
 
     def choose(self, group: str, width: int) -> tuple[int, ...]:
         """See `FilterChoice`; of units with equal norms the lower stay."""
-        units = current_units(self._network, self._module, group)
-        check_width(group, width, len(units))
-        return tuple(sorted(rank_by_norm(self._network, self._module, group)[:width]))
+        ranked = rank_by_norm(self._network, self._module, group)
+        check_width(group, width, len(ranked))
+        return tuple(sorted(ranked[:width]))
 
     def apply(self, kept: Mapping[str, Sequence[int]]) -> nn.Module:
         """See `FilterChoice`."""
         return self._network.shrink(kept, weights_of=self._module)
+
+
+class Places:
+    """Where the units of the original network are in the tensors of a shrunk version of it.
+
+    Args:
+        network: the trace of the original.
+        module: a shrunk version of it, or the original.
+    """
+
+    def __init__(self, network: Network, module: nn.Module) -> None:
+        self._network = network
+        self._kept = network.kept_of(module)
+        self._masks = masks(network, self._kept)
+
+    def units(self, group: str) -> Ints:
+        """Return which units of ``group`` there still are: rising indices of the original."""
+        return np.array(self._kept[group], dtype=np.int64)
+
+    def present(self, tensor: str, axis: int) -> Ints:
+        """Return which entries of an axis of the original's tensor there still are, rising."""
+        mask = self._masks.get(tensor, {}).get(axis)
+        return np.arange(self._network.shapes[tensor][axis]) if mask is None else np.flatnonzero(mask)
+
+    def entries(self, group: str, tensor: str, role: Role, axis: int) -> Ints:
+        """Return ``(current width, entries)``: where the units of ``group`` are now along an axis of ``tensor``."""
+        units = self.units(group)
+        uses = [
+            use.indices[units]
+            for use in self._network.group(group).axes
+            if (use.tensor, use.role, use.axis) == (tensor, role, axis)
+        ]
+        return np.searchsorted(self.present(tensor, axis), np.concatenate(uses, axis=1))
 
 
 def unit_norms(network: Network, module: nn.Module, group: str) -> NDArray[np.float64]:
@@ -73,14 +109,13 @@ def unit_norms(network: Network, module: nn.Module, group: str) -> NDArray[np.fl
     Returns:
         ``(current width,)``, in the order of the units that ``module`` still has. Biases and norms do not count.
     """
-    kept = network.kept_of(module)
-    units = current_units(network, module, group)
-    squares = np.zeros(len(units))
-    for use in network.group(group).axes:
-        if use.role == "output":
-            weight = module.get_parameter(use.tensor).detach().double().movedim(use.axis, 0).flatten(1)
-            places = positions(present_entries(network, kept, use.tensor, use.axis), use.indices[units])
-            squares += weight.square().sum(1).cpu().numpy()[places].sum(1)
+    places = Places(network, module)
+    squares = np.zeros(len(places.units(group)))
+    producers = {(use.tensor, use.axis) for use in network.group(group).axes if use.role == "output"}
+    for tensor, axis in sorted(producers):
+        weight = module.get_parameter(tensor).detach().double()
+        by_entry = weight.square().movedim(axis, 0).flatten(1).sum(1).cpu().numpy()
+        squares += by_entry[places.entries(group, tensor, "output", axis)].sum(1)
     return np.sqrt(squares)
 
 
@@ -93,37 +128,7 @@ def rank_by_norm(network: Network, module: nn.Module, group: str) -> list[int]:
         group: name of a group.
     """
     order = np.argsort(-unit_norms(network, module, group), kind="stable")
-    return [int(unit) for unit in current_units(network, module, group)[order]]
-
-
-def current_units(network: Network, module: nn.Module, group: str) -> NDArray[np.int64]:
-    """Return which units of ``group`` ``module`` still has, rising indices of the original."""
-    kept = network.kept_of(module).get(group)
-    return np.arange(network.group(group).width) if kept is None else np.array(sorted(kept), dtype=np.int64)
-
-
-def present_entries(
-    network: Network, kept: Mapping[str, Sequence[int]], tensor: str, axis: int
-) -> NDArray[np.int64]:
-    """Return which entries of one axis of the original's tensor a shrunk version still has, rising.
-
-    Args:
-        network: the trace of the original.
-        kept: units by group; groups not named have lost nothing.
-        tensor: qualified name of a parameter.
-        axis: of it.
-    """
-    present = np.ones(network.model.get_parameter(tensor).shape[axis], dtype=np.bool_)
-    for group, units in kept.items():
-        for use in network.group(group).axes:
-            if use.tensor == tensor and use.axis == axis:
-                present[np.delete(use.indices, np.asarray(units, dtype=np.int64), axis=0)] = False
-    return np.flatnonzero(present)
-
-
-def positions(present: NDArray[np.int64], entries: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where ``entries`` of the original's axis are in the shrunk one, given those ``present`` there."""
-    return np.searchsorted(present, entries)
+    return [int(unit) for unit in Places(network, module).units(group)[order]]
 
 
 def check_width(group: str, width: int, current: int) -> None:
@@ -133,4 +138,6 @@ def check_width(group: str, width: int, current: int) -> None:
         ConfigError: ``width`` is below 1 or above ``current``.
     """
     if not 1 <= width <= current:
-        raise ConfigError(f"width of {group}: {width} is not in 1..{current}, the units it has now; choose one of those.")
+        raise ConfigError(
+            f"width of {group}: {width} is not in 1..{current}, the units it has now; choose one of those."
+        )

@@ -9,10 +9,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netadapt.errors import DataError, NonFinite
@@ -28,11 +31,11 @@ _ROWS_PER_COLUMN = 4
 _LARGEST_FAN_IN = 6144
 # All images go through the network as one batch; so many bytes its largest layer may take: inputs, outputs, copies.
 _ACTIVATION_BYTES = 3e9
-# The ridge grows where samples are few: 0.3 at as many rows as columns (DESIGN, section 9).
-_SCARCITY = 0.3
+# The ridge grows where there are fewer rows than this times the columns, in proportion.
+_SCARCITY = 100
 
 
-class Finished(Exception):  # noqa: N818 (a signal, not an error)
+class Finished(Exception):
     """Raised by a visitor that needs no further layers."""
 
 
@@ -71,7 +74,7 @@ class Moments:
         """Return the normal equations.
 
         Args:
-            ridge: relative to the mean diagonal; grows to 0.3 d / rows where samples are few.
+            ridge: relative to the mean diagonal; grows in proportion where rows are fewer than 100 d.
             centred: a free constant is fitted too (a bias, or a batch norm behind the layer takes it up).
             prior: weights ``(outputs, d)`` that the ridge pulls towards.
         """
@@ -80,11 +83,15 @@ class Moments:
             gram = gram - torch.outer(self.x, self.x) / self.rows
             target = target - torch.outer(self.x, self.y) / self.rows
             squares = squares - self.y.square() / self.rows
-        relative = max(ridge, _SCARCITY * len(gram) / self.rows)
+        relative = ridge * max(1.0, _SCARCITY * len(gram) / self.rows)
         # inputs that are all zero leave nothing to fit: any positive ridge gives zero weights
         amount = relative * float(gram.diagonal().mean()) or 1.0
         gram = gram + amount * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
         return System(gram, target + amount * prior.T.to(target), float(squares.sum()))
+
+    def part(self, outputs: Tensor) -> Moments:
+        """Return the moments for some of the outputs only."""
+        return replace(self, xy=self.xy[:, outputs], yy=self.yy[outputs], y=self.y[outputs])
 
     def bias(self, weights: Tensor, columns: Tensor) -> Tensor:
         """Return the constant ``(outputs,)`` that goes with ``weights`` ``(len(columns), outputs)``."""
@@ -126,11 +133,22 @@ class Calibration:
         self.layers = tuple(dict.fromkeys(name for name, _ in self._targets))
         self.normalised = frozenset(watch.normalised)
 
+    def batches(self) -> list[Any]:
+        """Return the images in batches of equal size, 100 or a little less."""
+        count = count_images(self.inputs)
+        parts = -(-count // 100)
+        edges = [count * part // parts for part in range(parts + 1)]
+        return [_slice(self.inputs, start, stop) for start, stop in pairwise(edges)]
+
     def last_call(self, layer: str) -> int:
         """Return the number of the last call with this weight (0 unless it is shared)."""
         return max(number for name, number in self._targets if name == layer)
 
-    def moments(self, call: Contraction, outputs: Tensor) -> Moments | None:
+    def is_centred(self, call: Contraction) -> bool:
+        """Tell whether the mean of a layer's output is free: it has a bias, or a batch norm takes the mean away."""
+        return call.bias is not None or call.weight_name in self.normalised
+
+    def moments(self, call: Contraction, outputs: NDArray[np.int64]) -> Moments | None:
         """Return the moments of a call in a shrunk network; ``None`` where it does not correspond to the original's.
 
         Args:
@@ -143,7 +161,7 @@ class Calibration:
         target = self._targets.get((call.weight_name, call.number))
         if target is None or target.of != call.rows:
             return None
-        wanted = target.outputs[:, outputs].double()
+        wanted = target.outputs[:, torch.from_numpy(outputs).to(target.rows.device)].double()
         columns = call.weight[0].numel()
         xx, xy, x = (wanted.new_zeros(shape) for shape in ((columns, columns), (columns, len(outputs)), (columns,)))
         start = 0
@@ -235,10 +253,14 @@ def _concatenate(parts: list[Any]) -> Any:
 
 
 def _first(inputs: Any, count: int) -> Any:
+    return _slice(inputs, 0, count)
+
+
+def _slice(inputs: Any, start: int, stop: int) -> Any:
     if isinstance(inputs, Tensor):
-        return inputs[:count]
+        return inputs[start:stop]
     if isinstance(inputs, Mapping):
-        return {key: _first(value, count) for key, value in inputs.items()}
+        return {key: _slice(value, start, stop) for key, value in inputs.items()}
     if isinstance(inputs, tuple):
-        return tuple(_first(value, count) for value in inputs)
+        return tuple(_slice(value, start, stop) for value in inputs)
     return inputs

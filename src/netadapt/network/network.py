@@ -18,7 +18,7 @@ from netadapt.network import surgery
 from netadapt.network.algebra import Forms, build_layers, count_parameters
 from netadapt.network.groups import Grouping, build_groups
 from netadapt.network.labels import RANK_PROOF
-from netadapt.network.propagation import Propagation
+from netadapt.network.operation import Propagation
 from netadapt.network.prove import Proof, difference, prove
 from netadapt.network.structure import ChannelGroup, Layer, Pinned
 
@@ -85,6 +85,11 @@ class Network:
         )
 
     # --- widths ------------------------------------------------------------------------------------------------
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Parameters that no operation reads in eval mode, e.g. those of an auxiliary head."""
+        return tuple(name for name in self._parameters if name not in self._found.used)
 
     @property
     def widths(self) -> dict[str, int]:
@@ -178,8 +183,10 @@ class Network:
         """
         error, scale = difference(self, kept, before, after)
         if not error <= 1e-9 * max(scale, 1e-30):
-            raise SurgeryError(f"the shrunk network differs from the masked one by {error:.3g} (outputs up to {scale:.3g}); "
-                               "this is a defect: please report it with the model")  # fmt: skip
+            raise SurgeryError(
+                f"the shrunk network differs from the masked one by {error:.3g} at outputs up to {scale:.3g}; "
+                "this is a defect: please report it with the model"
+            )
 
     def prove(self) -> Proof:
         """Prove all groups by values, pin those that fail, and remember what was checked in `proof`."""
@@ -204,15 +211,26 @@ class Network:
             [g.name, g.width, [[a.tensor, a.axis, a.role, a.indices.tolist()] for a in g.axes]] for g in self.groups
         ]
         layers = [
-            [x.name, x.kind, x.operation, x.kernel, x.stride, x.input_size, x.output_size, x.batch,
-             *([f.constant, f.coefficients.tolist()] for f in (x.inputs, x.outputs, x.fan_in))]
+            [
+                x.name,
+                x.kind,
+                x.operation,
+                x.kernel,
+                x.stride,
+                x.input_size,
+                x.output_size,
+                x.batch,
+                *([f.constant, f.coefficients.tolist()] for f in (x.inputs, x.outputs, x.fan_in)),
+            ]
             for x in self.layers
-        ]  # fmt: skip
+        ]
         shapes = [list(t.shape) for t in torch.utils._pytree.tree_leaves(self.example_inputs) if isinstance(t, Tensor)]
         text = json.dumps([groups, layers, shapes], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __repr__(self) -> str:
         """Say the sizes in one line."""
-        return (f"Network({type(self.model).__name__}: {len(self.groups)} groups, {len(self.pinned)} pinned layers, "
-                f"{self.macs() / 1e6:.1f} MMAC, {self.parameters() / 1e6:.3f} M parameters)")  # fmt: skip
+        return (
+            f"Network({type(self.model).__name__}: {len(self.groups)} groups, {len(self.pinned)} pinned layers, "
+            f"{self.macs() / 1e6:.1f} MMAC, {self.parameters() / 1e6:.3f} M parameters)"
+        )

@@ -6,259 +6,23 @@ Called by `trace.py`; its result (tied atoms, pins, raw layers) is turned into g
 from __future__ import annotations
 
 import operator
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
-from netadapt.network.labels import RANK_OPERATION, RANK_OUTPUT, Atoms, compact, none, spread
-from netadapt.network.structure import Kind, Role
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter or buffer as a graph value that has at most been transposed.
-
-    Attributes:
-        name: canonical qualified name.
-        shape: of this view.
-        axes: which axis of the tensor each dimension of the view is.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    axes: tuple[int, ...]
-
-    def permuted(self, order: Sequence[int]) -> Parameter:
-        """Return the view with its dimensions in another order."""
-        return Parameter(self.name, tuple(self.shape[d] for d in order), tuple(self.axes[d] for d in order))
-
-
-Value = Any  # a label Tensor, a Parameter, a list of them, or a plain Python argument
-
-
-@dataclass(frozen=True)
-class RawLayer:
-    """A layer before the groups are known: its channel counts are vectors of atoms."""
-
-    name: str
-    kind: Kind
-    operation: str
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    input_size: tuple[int, ...]
-    output_size: tuple[int, ...]
-    batch: int
-    inputs: Tensor
-    outputs: Tensor
-    fan_in: Tensor | None
-
-
-@dataclass
-class Propagation:
-    """Everything that one walk over the graph found out.
-
-    Attributes:
-        atoms: the atoms, ties and pins.
-        layers: operations that cost something, in order of execution.
-        channels: for modules with an activation fixer, labels along dimension 1 of what goes in and comes out.
-        used: canonical names of the parameters and buffers that some operation read.
-        shapes: of every parameter and buffer, by canonical name.
-    """
-
-    atoms: Atoms = field(default_factory=Atoms)
-    layers: list[RawLayer] = field(default_factory=list)
-    channels: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    names: Counter[str] = field(default_factory=Counter)
-
-
-class Operation:
-    """One call in the graph, as the rules see it: arguments by their ATen name, shapes, ties, pins, costs."""
-
-    def __init__(self, node: fx.Node, env: Mapping[fx.Node, Value], state: Propagation, model: nn.Module) -> None:
-        self.node, self.env, self.state, self.model = node, env, state, model
-        self.atoms = state.atoms
-        self.name = operation_name(node)
-        self.args = self._bind()
-
-    def _bind(self) -> dict[str, Any]:
-        schema = getattr(self.node.target, "_schema", None)
-        if schema is None:
-            return {str(i): a for i, a in enumerate(self.node.args)} | dict(self.node.kwargs)
-        bound = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
-        bound |= {a.name: value for a, value in zip(schema.arguments, self.node.args, strict=False)}
-        return bound | dict(self.node.kwargs)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the (first) result."""
-        return shape_of(self.node)
-
-    @property
-    def shapes(self) -> list[tuple[int, ...]]:
-        """The shapes of all results of an operation that returns several."""
-        value = self.node.meta.get("val")
-        return [tuple(v.shape) if isinstance(v, Tensor) else () for v in value or ()]
-
-    @property
-    def layer(self) -> str:
-        """The qualified name of the innermost module that ran this, empty for the network itself."""
-        return module_of(self.node)
-
-    @property
-    def where(self) -> str:
-        """The user's source line as `` at file.py:12``, empty if unknown."""
-        return source_line(self.node)
-
-    def value(self, key: str) -> Value:
-        """Return an argument: labels or `Parameter` for tensors, the plain value otherwise."""
-        return fx.node.map_arg(self.args.get(key), lambda n: self.env[n])
-
-    def labels(self, key: str) -> Tensor:
-        """Return the labels of the tensor argument ``key``."""
-        return self.as_labels(self.value(key))
-
-    def tensors(self) -> Iterator[Tensor]:
-        """Iterate over the labels of all tensor arguments in order."""
-        for node in _nodes((*self.node.args, *self.node.kwargs.values())):
-            value = self.env[node]
-            for item in value if isinstance(value, list) else [value]:
-                if isinstance(item, Tensor | Parameter):
-                    yield self.as_labels(item)
-
-    def as_labels(self, value: Value) -> Tensor:
-        """Return the labels of a value; a parameter with several axes has none and stays as it is."""
-        if isinstance(value, Parameter):
-            long = [d for d, size in enumerate(value.shape) if size > 1]
-            if not long:
-                return none(value.shape)
-            if len(long) == 1:
-                atoms = self.axis(value, long[0])
-                view = [1] * len(value.shape)
-                view[long[0]] = -1
-                return atoms.reshape(view)
-            reason = f"{value.name} is used by {self.name}{self.where}, which netadapt does not follow on parameters"
-            for dim in long:
-                self.atoms.pin(self.axis(value, dim), reason)
-            return self.atoms.unknown(value.shape, reason)
-        if isinstance(value, Tensor):
-            return value
-        return none(())
-
-    def axis(self, parameter: Parameter, dim: int, role: Role = "elementwise") -> Tensor:
-        """Return the atoms along dimension ``dim`` of a parameter."""
-        return self.atoms.axis(parameter.name, parameter.axes[dim], parameter.shape[dim], role)
-
-    def tie(self, a: Tensor, b: Tensor) -> None:
-        """Let labels only be removed together."""
-        self.atoms.tie(a, b)
-
-    def pin(self, labels: Tensor, reason: str) -> None:
-        """Keep what ``labels`` name, because ``reason`` (the source line is added)."""
-        self.atoms.pin(labels, reason + self.where)
-
-    def pin_all(self, reason: str) -> Value:
-        """Pin every tensor argument and return unknown labels for the results."""
-        for labels in self.tensors():
-            self.pin(labels, reason)
-        value = self.node.meta.get("val")
-        if isinstance(value, list | tuple):
-            return [self.atoms.unknown(shape, reason + self.where) for shape in self.shapes]
-        return self.atoms.unknown(self.shape, reason + self.where)
-
-    def cost(
-        self,
-        kind: Kind,
-        inputs: Tensor,
-        outputs: Tensor,
-        *,
-        fan_in: Tensor | None = None,
-        kernel: Sequence[int] = (),
-        stride: Sequence[int] = (),
-        input_size: Sequence[int] = (1, 1),
-        output_size: Sequence[int] = (1, 1),
-        batch: int = 1,
-    ) -> None:
-        """Record that this operation costs something; ``inputs``, ``outputs``, ``fan_in`` are vectors of labels."""
-        self.state.layers.append(
-            RawLayer(
-                name=self._layer_name(),
-                kind=kind,
-                operation=self.name,
-                kernel=tuple(kernel),
-                stride=tuple(stride),
-                input_size=tuple(input_size),
-                output_size=tuple(output_size),
-                batch=batch,
-                inputs=inputs,
-                outputs=outputs,
-                fan_in=fan_in,
-            )
-        )
-
-    def _layer_name(self) -> str:
-        base = self.layer
-        if base == "" or any(True for _ in self.model.get_submodule(base).children()):
-            base = f"{base}.{self.name}".lstrip(".")  # functional call in the forward of a container
-        self.state.names[base] += 1
-        count = self.state.names[base]
-        return base if count == 1 else f"{base}#{count}"
-
-
-Rule = Callable[[Operation], Value]
-
-
-def operation_name(node: fx.Node) -> str:
-    """Return the ATen name without overload and in-place underscore, e.g. ``conv2d``."""
-    packet = getattr(node.target, "overloadpacket", node.target)
-    name = getattr(packet, "__name__", str(packet))
-    return name if name.startswith("__") else name.rstrip("_")
-
-
-def is_in_place(node: fx.Node) -> bool:
-    """Tell whether the call overwrites its first argument."""
-    schema = getattr(node.target, "_schema", None)
-    info = schema.arguments[0].alias_info if schema is not None and schema.arguments else None
-    return info is not None and info.is_write
-
-
-def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """Return the shape of a node's (first) result."""
-    value = node.meta.get("val")
-    if isinstance(value, list | tuple):
-        value = value[0] if value else None
-    return tuple(value.shape) if isinstance(value, Tensor) else ()
-
-
-def module_of(node: fx.Node) -> str:
-    """Return the qualified name of the innermost module of a node."""
-    stack = node.meta.get("nn_module_stack")
-    return str(list(stack.values())[-1][0]).split("@")[0] if stack else ""
-
-
-def source_line(node: fx.Node) -> str:
-    """Return `` at file.py:12`` for the user's innermost line, empty if it is unknown or inside torch."""
-    found = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [(f, n) for f, n in found if f"{Path(torch.__file__).parent}" not in f]
-    return f" at {Path(own[-1][0]).name}:{own[-1][1]}" if own else ""
-
-
-def footprint(labels: Tensor) -> tuple[Tensor, int, tuple[int, ...]]:
-    """Return (labels of the units, batch, sizes of the other dimensions) of an activation."""
-    small = compact(labels)
-    rest = [labels.shape[d] for d in range(labels.ndim) if small.shape[d] == 1]
-    if small.numel() == 1 and labels.ndim > 1:  # one label everywhere: dimension 1 holds the channels
-        rest.remove(labels.shape[1])
-        small = spread(small.reshape(1), (labels.shape[1],))
-    batched = labels.ndim > 0 and (compact(labels).shape[0] == 1)
-    return small.reshape(-1), rest[0] if batched and rest else 1, tuple(rest[1:] if batched else rest) or (1, 1)
+from netadapt.network.labels import RANK_OPERATION, RANK_OUTPUT, none
+from netadapt.network.operation import (
+    Operation,
+    Parameter,
+    Propagation,
+    Value,
+    footprint,
+    is_in_place,
+    module_of,
+    operation_name,
+)
+from netadapt.network.rules import apply_rule
 
 
 def propagate(graph: fx.GraphModule, inputs: Mapping[str, Value], state: Propagation, model: nn.Module) -> None:
@@ -281,8 +45,6 @@ def propagate(graph: fx.GraphModule, inputs: Mapping[str, Value], state: Propaga
 
 
 def _walk(graph: fx.GraphModule, inputs: Sequence[Value], state: Propagation, model: nn.Module) -> list[Value]:
-    from netadapt.network.rules import apply_rule
-
     env: dict[fx.Node, Value] = {}
     waiting = iter(inputs)
     for node in graph.graph.nodes:
@@ -314,15 +76,6 @@ def _walk_inner(node: fx.Node, env: Mapping[fx.Node, Value], state: Propagation,
     ):
         return _walk(operands[0], operands[1:], state, model)
     return Operation(node, env, state, model).pin_all(f"{operation_name(node)} has no rule")
-
-
-def _nodes(args: Sequence[Any]) -> Iterator[fx.Node]:
-    """Iterate over the graph nodes among arguments, in order, also inside lists."""
-    for arg in args:
-        if isinstance(arg, fx.Node):
-            yield arg
-        elif isinstance(arg, list | tuple):
-            yield from _nodes(arg)
 
 
 def _flat(value: Value) -> list[Value]:

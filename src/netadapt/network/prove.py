@@ -1,7 +1,7 @@
 """Proof by values: the shrunk network must equal the original with the removed units masked at their consumers.
 
-All groups are cut at once with different cuts, in float64, with random well-scaled weights and batch statistics (trained
-ones may hide a channel, e.g. behind a zero scale), in eval and train mode, at another batch size. Called by `Network.prove`.
+All groups are cut at once with different cuts, in float64, in eval and train mode, at another batch size, with random
+well-scaled weights and batch statistics (trained ones may hide a channel behind a zero). Called by `Network.prove`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def difference(
 ) -> tuple[float, float]:
     """Return (largest difference between shrunk and masked ``module``, largest output) in float64.
 
-    The inputs are the example's; where those are all the same number (zeros hide everything), random ones of their shape.
+    The inputs are the example's; random ones of their shape where those are all one number (zeros hide everything).
     """
     inputs = tree_map(_telling, network.example_inputs)
     masked = copy.deepcopy(module).double()
@@ -191,31 +191,47 @@ def _double(inputs: Any) -> Any:
 
 def _prepare(network: Network) -> _Bench:
     """Find a model and inputs that work: random weights if they stay finite, another batch size if it is accepted."""
-    notes: list[str] = []
-    model = copy.deepcopy(network.model).double()
-    for part in model.modules():
-        part._forward_hooks.clear()
-        part._forward_pre_hooks.clear()
     generator = torch.Generator().manual_seed(0)
-    randomised = copy.deepcopy(model)
+    own = without_hooks(copy.deepcopy(network.model).double())
+    randomised = copy.deepcopy(own)
     _randomise(randomised, generator)
-    inputs, batch = _rebatched(network.example_inputs, generator)
-    if _refusal(model, inputs, training=False):
-        notes.append(f"batch {batch} is refused: {_refusal(model, inputs, training=False)}; the example's own was used")
-        inputs, batch = _double(network.example_inputs), _batch(network.example_inputs)
-    chosen = randomised if not _refusal(randomised, inputs, training=False) else model
-    if chosen is model:
-        notes.append("random weights gave no finite outputs; the model's own were used")
+    example = tree_map(_telling, network.example_inputs), _batch(network.example_inputs)
+    other = _rebatched(network.example_inputs, generator)
+    model, (inputs, batch), notes = _accepted(
+        (randomised, other, ""),
+        (randomised, example, "the example's own inputs"),
+        (own, other, "the model's own weights"),
+        (own, example, "the model's own weights and the example's own inputs"),
+    )
     modes = ["eval"]
-    refusal = _refusal(chosen, inputs, training=True)
-    if refusal:
-        notes.append(f"train mode was not checked: {refusal}")
-    elif _distance(outputs_of(chosen, inputs, training=True), outputs_of(chosen, inputs, training=True, seed=1)) != 0:
+    if refusal := _refusal(model, inputs, training=True):
+        notes.append(f"train mode was not checked ({refusal})")
+        if network.unseen:
+            notes.append(f"{network.unseen[0]} is not used in eval mode: whether it follows a removal is not known")
+    elif _distance(outputs_of(model, inputs, training=True), outputs_of(model, inputs, training=True, seed=1)) != 0:
         modes.append(SHAPES_ONLY)
         notes.append("outputs in train mode are random: only their shapes were checked")
     else:
         modes.append("train")
-    return _Bench(network, chosen, inputs, batch, modes, notes)
+    return _Bench(network, model, inputs, batch, modes, notes)
+
+
+def _accepted(*choices: tuple[nn.Module, tuple[Any, int], str]) -> tuple[nn.Module, tuple[Any, int], list[str]]:
+    """Return the first (model, inputs and batch, notes) whose outputs are finite; else the last."""
+    refusals = []
+    for model, inputs, used in choices:
+        refusals.append(_refusal(model, inputs[0], training=False))
+        if not refusals[-1]:
+            return model, inputs, [f"checked with {used} only: {refusals[0]}"] if used else []
+    return *choices[-1][:2], [f"the model fails on everything that was tried: {refusals[-1]}"]
+
+
+def without_hooks(model: nn.Module) -> nn.Module:
+    """Remove all forward hooks from ``model``, in place, and return it."""
+    for part in model.modules():
+        part._forward_hooks.clear()
+        part._forward_pre_hooks.clear()
+    return model
 
 
 def _refusal(model: nn.Module, inputs: Any, *, training: bool) -> str:

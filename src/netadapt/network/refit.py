@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,26 @@ import torch
 from torch import Tensor, nn
 
 from netadapt.errors import NonFinite
+from netadapt.network.batch_norm import refresh_batch_norm
 from netadapt.network.contractions import Contraction, Watch
 from netadapt.network.elimination import System, removal_order
-from netadapt.network.importance import check_width, current_units, positions, present_entries, rank_by_norm
+from netadapt.network.importance import Places, check_width, rank_by_norm
 from netadapt.network.moments import Calibration, Finished, Moments, dense_weights, run
 from netadapt.network.network import Network
 
 _log = logging.getLogger("netadapt")
 # Moments of several layers are gathered in one pass over the images as long as they take less than this.
 _MOMENT_BYTES = 2e9
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What is known of one consumer in the prepared module."""
+
+    moments: Moments
+    centred: bool
+    weights: Tensor  # (outputs, d), what the ridge pulls towards
+    bias: str | None  # its name
 
 
 class LeastSquaresRefit:
@@ -53,19 +65,21 @@ class LeastSquaresRefit:
         self.prepare(original)
 
     def prepare(self, module: nn.Module) -> None:
-        """See `FilterChoice`; statistics are gathered when `choose` first needs them."""
+        """See `FilterChoice`; statistics are gathered when they are first needed."""
         self._module = module
-        self._kept = self._network.kept_of(module)
+        self._places = Places(self._network, module)
         self._orders: dict[str, tuple[int, ...]] = {}
-        self._systems: dict[str, System] = {}
+        self._layers: dict[str, _Layer] = {}
+        self._asked: set[str] = set()
 
     def choose(self, group: str, width: int) -> tuple[int, ...]:
         """See `FilterChoice`.
 
         Raises:
+            ConfigError: a width that the group cannot be shrunk to.
             NonFinite: activations are not finite.
         """
-        units = current_units(self._network, self._module, group)
+        units = self._places.units(group)
         check_width(group, width, len(units))
         removed = self.removal_order(group)[: len(units) - width]
         return tuple(int(unit) for unit in np.setdiff1d(units, removed))
@@ -83,48 +97,74 @@ class LeastSquaresRefit:
     def apply(self, kept: Mapping[str, Sequence[int]]) -> nn.Module:
         """See `FilterChoice`; batch-norm statistics are re-estimated on the images too.
 
+        One group: its consumers are fitted on the prepared module's statistics, without another pass over the
+        images. Several groups: one consumer after the other, see `refit_sequential`.
+
         Raises:
             NonFinite: activations or the new weights are not finite.
         """
-        return _shrink_and_fit(self._network, kept, self._module, self._calibration, self._ridge)
+        if len(kept) > 1:
+            return _refit_in_order(self._network, kept, self._module, self._calibration, self._ridge)
+        module = self._network.shrink(kept, weights_of=self._module)
+        places = Places(self._network, module)
+        for name in self._gathered(*kept):
+            self._fit_from_moments(module, places, name)
+        refresh_batch_norm(module, self._calibration.batches())
+        return module
+
+    def _fit_from_moments(self, module: nn.Module, places: Places, name: str) -> None:
+        """Re-fit one consumer, which may have lost outputs too."""
+        weight = module.get_parameter(name)
+        before, kernel = self._module.get_parameter(name), weight[0, 0].numel()
+        columns = _flat(np.searchsorted(self._places.present(name, 1), places.present(name, 1)), kernel)
+        outputs = np.searchsorted(self._places.present(name, 0), places.present(name, 0))
+        layer, rows = self._layers[name], torch.from_numpy(outputs).to(before.device)
+        moments = layer.moments.part(rows)
+        kept = torch.from_numpy(columns).to(before.device)
+        solution = moments.system(self._ridge, layer.centred, layer.weights[rows]).solve(kept)
+        bias = None if layer.bias is None else module.get_parameter(layer.bias)
+        _write(name, weight, bias, solution, moments.bias(solution, kept))
 
     def _eliminate(self, group: str) -> tuple[int, ...]:
-        units = current_units(self._network, self._module, group)
-        consumers = [name for name in _consumers(self._network, [group]) if name in self._calibration.layers]
-        self._require(consumers)
-        systems = [(name, self._systems[name]) for name in consumers if name in self._systems]
-        if not systems:
+        units = self._places.units(group)
+        names = self._gathered(group)
+        if not names:
             _log.info("%s has no consumer that can be re-fitted: units ordered by norm", group)
             return tuple(rank_by_norm(self._network, self._module, group)[::-1])
-        columns = [self._columns(group, name, units) for name, _ in systems]
-        order = removal_order([system for _, system in systems], columns)
+        order = removal_order([self._system(name) for name in names], [self._columns(group, name) for name in names])
         last = set(range(len(units))) - set(order)
         return tuple(int(units[index]) for index in (*order, *last))
 
-    def _columns(self, group: str, name: str, units: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
+    def _system(self, name: str) -> System:
+        layer = self._layers[name]
+        return layer.moments.system(self._ridge, layer.centred, layer.weights)
+
+    def _columns(self, group: str, name: str) -> Tensor:
         """Return ``(units, entries)``: the columns of the flattened weight ``name`` that belong to each unit."""
         weight = self._module.get_parameter(name)
-        present = present_entries(self._network, self._kept, name, 1)
-        uses = [use for use in self._network.group(group).axes if use.tensor == name and use.role == "input"]
-        entries = np.concatenate([positions(present, use.indices[units]) for use in uses], axis=1)
-        kernel = weight[0, 0].numel()
-        columns = entries[:, :, None] * kernel + np.arange(kernel)
-        return torch.from_numpy(columns.reshape(len(units), -1)).to(weight.device)
+        entries = self._places.entries(group, name, "input", 1)
+        columns = [_flat(row, weight[0, 0].numel()) for row in entries]
+        return torch.from_numpy(np.stack(columns)).to(weight.device)
 
-    def _require(self, consumers: Sequence[str]) -> None:
-        """Gather the systems of ``consumers`` and, as memory allows, of the layers that come after them."""
-        if not consumers or all(name in self._systems for name in consumers):
-            return
+    def _gathered(self, group: str) -> list[str]:
+        """Return the consumers of ``group`` whose moments are known; gather them first where they are not.
+
+        One pass takes along as many of the layers that come after as memory allows: they will be asked for next.
+        """
         layers = self._calibration.layers
-        start = layers.index(consumers[0])
-        wanted: dict[str, Tensor] = {}
-        size = 0
-        for name in dict.fromkeys((*consumers, *layers[start:], *layers[:start])):
-            weight = self._module.get_parameter(name)
-            size += 8 * weight[0].numel() * (weight[0].numel() + len(weight))
-            if name in consumers or size < _MOMENT_BYTES:
-                wanted[name] = weight
-        self._systems = _gather_systems(self._network, self._module, self._kept, self._calibration, wanted, self._ridge)
+        consumers = [name for name in _consumers(self._network, [group]) if name in layers]
+        if not self._asked.issuperset(consumers):
+            start = layers.index(consumers[0])
+            wanted: dict[str, Tensor] = {}
+            size = 0
+            for name in dict.fromkeys((*consumers, *layers[start:], *layers[:start])):
+                weight = self._module.get_parameter(name)
+                size += 8 * weight[0].numel() * (weight[0].numel() + len(weight))
+                if name in consumers or size < _MOMENT_BYTES:
+                    wanted[name] = weight
+            self._layers = _gather_layers(self._module, self._places, self._calibration, wanted)
+            self._asked = set(wanted)
+        return [name for name in consumers if name in self._layers]
 
 
 def refit_sequential(
@@ -156,84 +196,78 @@ def refit_sequential(
         NonFinite: activations or the new weights are not finite.
     """
     calibration = Calibration(original, batches, images=images)
-    return _shrink_and_fit(network, kept, weights_of, calibration, ridge)
+    return _refit_in_order(network, kept, network.model if weights_of is None else weights_of, calibration, ridge)
 
 
-def _shrink_and_fit(
+def _refit_in_order(
     network: Network,
     kept: Mapping[str, Sequence[int]],
-    weights_of: nn.Module | None,
+    source: nn.Module,
     calibration: Calibration,
     ridge: float,
 ) -> nn.Module:
-    module = network.shrink(kept, weights_of=weights_of)
-    source = network.model if weights_of is None else weights_of
-    after = network.kept_of(module)
-    cut = [g for g in kept if len(current_units(network, module, g)) < len(current_units(network, source, g))]
+    module = network.shrink(kept, weights_of=source)
+    places, before = Places(network, module), Places(network, source)
+    cut = [group for group in kept if len(places.units(group)) < len(before.units(group))]
     changed = set(_consumers(network, cut))
 
     def visit(call: Contraction, compute: Callable[[], Tensor]) -> Tensor:
         # a weight that is used again keeps the fit of its first use
         if call.weight_name in changed and call.number == 0:
-            moments = calibration.moments(call, _outputs(network, after, call))
+            moments = calibration.moments(call, places.present(call.weight_name, 0))
             if moments is not None:
-                _fit(call, moments, ridge, normalised=call.weight_name in calibration.normalised)
+                system = moments.system(ridge, calibration.is_centred(call), call.weight.flatten(1))
+                columns = torch.arange(len(system.gram), device=system.gram.device)
+                solution = system.solve(columns)
+                _write(call.weight_name, call.weight, call.bias, solution, moments.bias(solution, columns))
         return compute()
 
     run(module, calibration.inputs, Watch(dense_weights(module), visit, refresh=True))
     return module
 
 
-def _fit(call: Contraction, moments: Moments, ridge: float, *, normalised: bool) -> None:
-    """Overwrite weight and bias of ``call``.
-
-    Raises:
-        NonFinite: the solution is not finite in the weight's own precision.
-    """
-    columns = torch.arange(len(moments.xx), device=call.weight.device)
-    centred = normalised or call.bias is not None
-    weights = moments.system(ridge, centred, call.weight.flatten(1)).solve(columns)
-    call.weight.copy_(weights.T.reshape(call.weight.shape))
-    if call.bias is not None:
-        call.bias.copy_(moments.bias(weights, columns))
-    if not (call.weight.isfinite().all() and (call.bias is None or call.bias.isfinite().all())):
-        raise NonFinite(f"The re-fitted weights of {call.weight_name} are not finite; raise the ridge ({ridge:g}).")
-
-
-def _gather_systems(
-    network: Network,
-    module: nn.Module,
-    kept: Mapping[str, Sequence[int]],
-    calibration: Calibration,
-    wanted: Mapping[str, Tensor],
-    ridge: float,
-) -> dict[str, System]:
-    """Return the normal equations of the layers ``wanted`` (weights by name) in ``module`` as it is."""
-    gathered: dict[str, Moments] = {}
-    centred: dict[str, bool] = {}
+def _gather_layers(
+    module: nn.Module, places: Places, calibration: Calibration, wanted: Mapping[str, Tensor]
+) -> dict[str, _Layer]:
+    """Return what is to be known of the layers ``wanted`` (weights by name) in ``module`` as it is."""
+    gathered: dict[str, _Layer] = {}
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
     last = max(wanted, key=calibration.layers.index)
-    last_call = calibration.last_call(last)
+    last_call = (last, calibration.last_call(last))
 
     def visit(call: Contraction, compute: Callable[[], Tensor]) -> Tensor:
-        moments = calibration.moments(call, _outputs(network, kept, call))
+        name = call.weight_name
+        moments = calibration.moments(call, places.present(name, 0))
         if moments is not None:
-            earlier = gathered.get(call.weight_name)
-            gathered[call.weight_name] = moments if earlier is None else earlier + moments
-            centred[call.weight_name] = call.bias is not None or call.weight_name in calibration.normalised
-        if (call.weight_name, call.number) == (last, last_call):
+            earlier = gathered.get(name)
+            moments = moments if earlier is None else earlier.moments + moments
+            bias = None if call.bias is None else names[id(call.bias)]
+            gathered[name] = _Layer(moments, calibration.is_centred(call), call.weight.detach().flatten(1), bias)
+        if (name, call.number) == last_call:
             raise Finished
         return compute()
 
     run(module, calibration.inputs, Watch(wanted, visit))
-    return {
-        name: moments.system(ridge, centred[name], wanted[name].detach().flatten(1))
-        for name, moments in gathered.items()
-    }
+    return gathered
 
 
-def _outputs(network: Network, kept: Mapping[str, Sequence[int]], call: Contraction) -> Tensor:
-    """Return which outputs of the original the layer of ``call`` still has."""
-    return torch.from_numpy(present_entries(network, kept, call.weight_name, 0)).to(call.input.device)
+def _write(name: str, weight: Tensor, bias: Tensor | None, solution: Tensor, constant: Tensor) -> None:
+    """Overwrite a layer's parameters by ``solution`` ``(d, outputs)`` and ``constant`` ``(outputs,)``.
+
+    Raises:
+        NonFinite: they are not finite in the parameters' own precision.
+    """
+    with torch.no_grad():
+        weight.copy_(solution.T.reshape(weight.shape))
+        if bias is not None:
+            bias.copy_(constant)
+    if not (weight.isfinite().all() and (bias is None or bias.isfinite().all())):
+        raise NonFinite(f"The re-fitted weights of {name} are not finite; raise the ridge.")
+
+
+def _flat(entries: np.ndarray[Any, np.dtype[np.int64]], kernel: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the columns of a flattened weight for ``entries`` of its second axis, in the same order."""
+    return (entries[:, None] * kernel + np.arange(kernel)).ravel()
 
 
 def _consumers(network: Network, groups: Iterable[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ before anything is built, because a folder may come from someone else.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ class _Strict(BaseModel):
 
 
 class _Cut(_Strict):
-    """One parameter or buffer: its original shape and the entries kept along some axes (as text: JSON has no others)."""
+    """One parameter or buffer: its original shape and the entries kept by axis (a text, as JSON wants it)."""
 
     shape: list[Index]
     keep: dict[str, list[Index]]
@@ -181,8 +182,10 @@ def _read_plan(folder: Path) -> _Architecture:
     except ValidationError as error:
         first = error.errors()[0]
         at = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path} is no architecture this version reads: {at}: {first['msg']}; "
-                         "it is damaged or was written by a newer netadapt") from error  # fmt: skip
+        raise ModelError(
+            f"{path} is no architecture this version reads: {at}: {first['msg']}; "
+            "it is damaged or was written by a newer netadapt"
+        ) from error
 
 
 def _read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
@@ -190,8 +193,10 @@ def _read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
     data = _read_file(path)
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise ModelError(f"{path} has SHA-256 {found[:12]}..., {ARCHITECTURE} says {sha256[:12]}...; "
-                         "the files do not belong together or are damaged: copy the folder again")  # fmt: skip
+        raise ModelError(
+            f"{path} has SHA-256 {found[:12]}..., {ARCHITECTURE} says {sha256[:12]}...; "
+            "the files do not belong together or are damaged: copy the folder again"
+        )
     try:
         weights = safetensors.torch.load(data)
     except Exception as error:
@@ -203,20 +208,26 @@ def _read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
 def _positions(name: str, cut: _Cut, model: nn.Module) -> dict[int, Tensor]:
     tensors = surgery.tensors_of(model)
     if name not in tensors:
-        raise ModelError(f"{type(model).__name__} has no parameter or buffer {name!r}{did_you_mean(name, list(tensors))}; "
-                         "give the network that the run started from")  # fmt: skip
+        raise ModelError(
+            f"{type(model).__name__} has no parameter or buffer {name!r}{did_you_mean(name, list(tensors))}; "
+            "give the network that the run started from"
+        )
     shape = list(tensors[name].shape)
     if shape != cut.shape:
-        raise ModelError(f"{name} has shape {shape}, the saved network was cut from {cut.shape}; "
-                         "give the network that the run started from, with the same arguments")  # fmt: skip
+        raise ModelError(
+            f"{name} has shape {shape}, the saved network was cut from {cut.shape}; "
+            "give the network that the run started from, with the same arguments"
+        )
     result = {}
     for axis, keep in cut.keep.items():
         if not re.fullmatch(r"\d", axis) or int(axis) >= len(shape):
             raise ModelError(f"{name}: axis {axis!r} does not exist in shape {shape}; {ARCHITECTURE} is damaged")
-        ascending = all(a < b for a, b in zip(keep, keep[1:], strict=False))
+        ascending = all(a < b for a, b in itertools.pairwise(keep))
         if not keep or not ascending or keep[-1] >= shape[int(axis)]:
-            raise ModelError(f"{name}: the entries kept along axis {axis} are not ascending within "
-                             f"0..{shape[int(axis)] - 1}; {ARCHITECTURE} is damaged")  # fmt: skip
+            raise ModelError(
+                f"{name}: the entries kept along axis {axis} are not ascending within "
+                f"0..{shape[int(axis)] - 1}; {ARCHITECTURE} is damaged"
+            )
         result[int(axis)] = torch.tensor(keep)
     return result
 
@@ -225,13 +236,17 @@ def _check_attributes(plan: _Architecture, model: nn.Module) -> None:
     parts = dict(model.named_modules())
     for name, values in plan.attributes.items():
         if name not in parts:
-            raise ModelError(f"{type(model).__name__} has no module {name!r}{did_you_mean(name, list(parts))}; "
-                             "give the network that the run started from")  # fmt: skip
+            raise ModelError(
+                f"{type(model).__name__} has no module {name!r}{did_you_mean(name, list(parts))}; "
+                "give the network that the run started from"
+            )
         for key, value in values.items():
             kind = tuple if isinstance(value, list) else int
             if key not in allowed_attributes(parts[name]) or type(getattr(parts[name], key, None)) is not kind:
-                raise ModelError(f"{ARCHITECTURE} sets {name}.{key}, which is no size of {type(parts[name]).__name__} that "
-                                 "netadapt knows; register its fixer first (register_attribute_fixer)")  # fmt: skip
+                raise ModelError(
+                    f"{ARCHITECTURE} sets {name}.{key}, no size of {type(parts[name]).__name__} that "
+                    "netadapt knows; register its fixer first (register_attribute_fixer)"
+                )
 
 
 def _fill(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -244,6 +259,8 @@ def _fill(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> Non
         for name, tensor in state.items():
             value = weights[name]
             if value.shape != tensor.shape or value.is_floating_point() != tensor.is_floating_point():
-                raise ModelError(f"{name} is {list(value.shape)} {value.dtype} in {folder / WEIGHTS}, the network needs "
-                                 f"{list(tensor.shape)} {tensor.dtype}; give the network that the run started from")  # fmt: skip
+                raise ModelError(
+                    f"{name} is {list(value.shape)} {value.dtype} in {folder / WEIGHTS}, "
+                    f"the network needs {list(tensor.shape)} {tensor.dtype}; give the network that the run started from"
+                )
             tensor.copy_(value)

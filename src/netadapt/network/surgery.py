@@ -122,7 +122,15 @@ def shrink(network: Network, kept: Kept, weights_of: nn.Module | None = None) ->
 
 
 def slice_module(source: nn.Module, positions: Mapping[str, Mapping[int, Tensor]]) -> nn.Module:
-    """Deep-copy ``source`` with tensors sliced to ``positions`` (tensor -> axis -> entries); big tensors are copied once."""
+    """Deep-copy ``source`` with tensors sliced to ``positions``; big tensors are copied once.
+
+    Args:
+        source: any module; it is not changed.
+        positions: which entries to take, by tensor and axis.
+
+    Raises:
+        ModelError: the module cannot be deep-copied.
+    """
     memo: dict[int, object] = {}
     for name, tensor in tensors_of(source).items():
         sliced = tensor.detach()
@@ -135,8 +143,10 @@ def slice_module(source: nn.Module, positions: Mapping[str, Mapping[int, Tensor]
     try:
         return copy.deepcopy(source, memo)
     except (RuntimeError, TypeError) as error:
-        raise ModelError(f"{type(source).__name__} cannot be deep-copied: {error}; keep locks, generators and tensors "
-                         "with a gradient history out of the module") from error  # fmt: skip
+        raise ModelError(
+            f"{type(source).__name__} cannot be deep-copied: {error}; keep locks, generators and tensors "
+            "with a gradient history out of the module"
+        ) from error
 
 
 def fixed_attributes(
@@ -162,19 +172,23 @@ def check_version(network: Network, module: nn.Module, there: Masks) -> None:
     tensors = tensors_of(module)
     odd = sorted(tensors.keys() ^ network.shapes.keys())
     if odd:
-        raise ModelError(f"{type(module).__name__} is no version of {type(network.model).__name__}: only one of them has "
-                         f"{odd[0]!r}; give the original or what network.shrink made of it")  # fmt: skip
+        raise ModelError(
+            f"{type(module).__name__} is no version of {type(network.model).__name__}: only one of them has "
+            f"{odd[0]!r}; give the original or what network.shrink made of it"
+        )
     for name, tensor in tensors.items():
         expected = list(network.shapes[name])
         for axis, mask in there.get(name, {}).items():
             expected[axis] = int(mask.sum())
         if list(tensor.shape) != expected:
-            raise ModelError(f"{name} has shape {list(tensor.shape)}, by its record it should have {expected}: it is no "
-                             "version of this network; give the original or what network.shrink made of it")  # fmt: skip
+            raise ModelError(
+                f"{name} has shape {list(tensor.shape)}, by its record it should have {expected}: it is no "
+                "version of this network; give the original or what network.shrink made of it"
+            )
 
 
 def mask_consumers(network: Network, module: nn.Module, kept: Kept) -> None:
-    """Make every consumer in ``module`` ignore the units that are not ``kept``, in place: the exact oracle of `shrink`."""
+    """Make every consumer in ``module`` ignore, in place, the units that are not ``kept``: the oracle of `shrink`."""
     have = kept_of(network, module)
     wanted = complete(network, kept, have)
     tensors = tensors_of(module)

@@ -1,6 +1,6 @@
 """`trace`: from a user's module and example inputs to a `Network`, through one `torch.export` in eval mode.
 
-The user's module stays untouched: a copy without hooks is exported. Input that cannot work ends in one clear `ModelError`.
+The user's module stays untouched: a copy without hooks is exported. Bad input ends in one clear `ModelError`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import fnmatch
+import io
+import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +27,9 @@ from netadapt.network.batch_norm import call
 from netadapt.network.groups import layer_of
 from netadapt.network.labels import RANK_ASKED, RANK_INPUT
 from netadapt.network.network import Network
-from netadapt.network.propagation import Parameter, Propagation, Value, propagate
-from netadapt.network.prove import user_line
+from netadapt.network.operation import Parameter, Propagation, Value
+from netadapt.network.propagation import propagate
+from netadapt.network.prove import user_line, without_hooks
 from netadapt.network.surgery import tensors_of
 
 
@@ -33,7 +38,7 @@ def trace(model: nn.Module, example_inputs: Any, *, prove: bool = True, keep: Se
 
     Args:
         model: a trained module; it is not changed.
-        example_inputs: tensor, tuple of arguments or dict of keyword arguments, in the deployment shape, batch included.
+        example_inputs: tensor, tuple of arguments or dict of keyword arguments, in the deployed shape with batch.
         prove: check every group by values and pin those that fail; switch off only to look at raw groups.
         keep: qualified module names (or patterns such as ``blocks.0.*``) whose output channels must stay.
 
@@ -74,12 +79,11 @@ def _clean_copy(model: nn.Module) -> nn.Module:
     try:
         subject = copy.deepcopy(model).eval()
     except (RuntimeError, TypeError) as error:
-        raise ModelError(f"{type(model).__name__} cannot be deep-copied: {error}; keep locks, generators and tensors "
-                         "with a gradient history out of the module") from error  # fmt: skip
-    for part in subject.modules():
-        part._forward_hooks.clear()
-        part._forward_pre_hooks.clear()
-    return subject
+        raise ModelError(
+            f"{type(model).__name__} cannot be deep-copied: {error}; keep locks, generators and tensors "
+            "with a gradient history out of the module"
+        ) from error
+    return without_hooks(subject)
 
 
 def _shapes(inputs: Any) -> str:
@@ -103,21 +107,31 @@ def _check_forward(model: nn.Module, inputs: Any) -> None:
         text = str(error).strip().splitlines()
         raise ModelError(
             f"the model fails on the example inputs ({_shapes(inputs)}){user_line(error)}: "
-            f"{type(error).__name__}: {text[0] if text else ''}; give inputs of the shape, type and device it is deployed with"
+            f"{type(error).__name__}: {text[0] if text else ''}; give inputs of the shape and type it is deployed with"
         ) from error
 
 
 @contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep what torch.export prints about its failures from the user, who gets one clear error instead."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+@contextlib.contextmanager
 def _quiet_export() -> Iterator[None]:
-    """Export without third-party warnings and with attention's fast path off (it hides q, k and v); then restore."""
-    fast = torch.backends.mha.get_fastpath_enabled()
+    """Export without third-party chatter and with attention's fast path off (it hides q, k and v); then restore."""
+    fast, chatty = torch.backends.mha.get_fastpath_enabled(), logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    was_disabled = chatty.disabled
     torch.backends.mha.set_fastpath_enabled(False)
+    chatty.disabled = True
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _silenced():
             warnings.simplefilter("ignore")
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        chatty.disabled = was_disabled
 
 
 def _export(model: nn.Module, inputs: Any) -> torch.export.ExportedProgram:
@@ -134,20 +148,21 @@ def _export(model: nn.Module, inputs: Any) -> torch.export.ExportedProgram:
         text = str(error).strip()
         where = user_line(error) or _mentioned_line(text)
         if "data-dependent" in text or "DataDependent" in type(error).__name__:
-            what = (f"the forward of {type(model).__name__} takes a decision that depends on the data{where}; a network needs "
-                    "the same operations for every input: replace the branch (torch.where, torch.clamp) or "
-                    "trace the part without it")  # fmt: skip
+            what = (
+                f"the forward of {type(model).__name__} looks at values of tensors{where} (a branch, .item(), a mask); "
+                "a network needs the same operations for every input: replace the branch (torch.where, torch.clamp) or "
+                "trace the part without it"
+            )
         else:
             first = text.splitlines()[0] if text else ""
-            what = (f"torch.export cannot trace {type(model).__name__}{where}: {type(error).__name__}: {first}; "
-                    "try torch.export.export(model, inputs) alone for its full report")  # fmt: skip
+            what = (
+                f"torch.export cannot trace {type(model).__name__}{where}: {type(error).__name__}: {first}; "
+                "try torch.export.export(model, inputs) alone for its full report"
+            )
         raise ModelError(what) from error
 
 
 def _mentioned_line(text: str) -> str:
-    import re
-    from pathlib import Path
-
     found = re.findall(r'File "?([^":\n]+\.py)"?(?:, line |:)(\d+)', text)
     own = [(f, n) for f, n in found if f"{Path(torch.__file__).parent}" not in f]
     return f" at {Path(own[-1][0]).name}:{own[-1][1]}" if own else ""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from torch import nn
-
 if TYPE_CHECKING:
+    from torch import nn
+
     from netadapt.network import Network
 
 Verdict = Literal["stable", "noisy", "unusable"]
@@ -81,6 +81,9 @@ class Measurement:
 
 class Platform(Protocol):
     """A runtime on a device.
+
+    A platform whose sessions do not use this machine may also set ``exclusive = False``; the stopwatch then leaves the
+    machine-wide measuring lock alone. ``requires`` (an importable module) and ``description`` serve ``ls platforms``.
 
     Attributes:
         name: canonical string, e.g. ``local/onnxruntime?threads=1``.

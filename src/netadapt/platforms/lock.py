@@ -26,7 +26,7 @@ _POLL_S = 0.05
 
 def lock_path() -> Path:
     """Return the file that all users of this machine lock: in /tmp, because TMPDIR may differ between users."""
-    shared = Path("/tmp")  # noqa: S108  opened without following links, and holds nothing that is trusted
+    shared = Path("/tmp")
     return (shared if shared.is_dir() else Path(tempfile.gettempdir())) / "netadapt-measuring.lock"
 
 
@@ -61,12 +61,13 @@ class MeasuringLock:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or lock_path()
+        self._fd = -1
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
         # A forked child starts without the lock; its copy of the descriptor must not keep it alive.
-        with contextlib.suppress(AttributeError, OSError):
+        with contextlib.suppress(OSError):
             os.close(self._fd)
         self._fd = -1
         self._depth = 0

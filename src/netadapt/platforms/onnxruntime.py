@@ -9,8 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from netadapt.errors import PlatformError
 from netadapt.platforms.artifacts import store
 from netadapt.platforms.base import Artifact, Reading
@@ -18,6 +16,8 @@ from netadapt.platforms.environment import available_cores, package_version, pro
 from netadapt.platforms.session_client import SessionClient
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from netadapt.export.slicing import SlicingTemplate
     from netadapt.network import Network
 

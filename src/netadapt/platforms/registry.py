@@ -1,6 +1,7 @@
 """From a platform string to a platform: ``local/onnxruntime?threads=2``, ``simulated?noise=0.02&staircase=8``.
 
-Platforms register under the entry point group ``netadapt.platforms``; ours also work where entry points are not installed.
+Platforms register under the entry point group ``netadapt.platforms``; ours also work where no entry points are
+installed.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ def resolve_platform(text: str) -> Platform:
     path, _, query = text.strip().partition("?")
     device, slash, name = path.rpartition("/")
     if slash and device != "local":
-        raise PlatformError(f"device {device!r} of platform {text!r} is unknown{did_you_mean(device, ['local'])}; use local.")
+        hint = did_you_mean(device, ["local"])
+        raise PlatformError(f"device {device!r} of platform {text!r} is unknown{hint}; there is only local.")
     homes = _homes()
     if name not in homes:
         raise PlatformError(

@@ -26,8 +26,9 @@ _SERVER = Path(__file__).with_name("session_server.py")
 _GRACE_S = 30.0  # what the server may take beyond the limit it enforces on a session (it runs two at most)
 
 
-def _end(process: subprocess.Popen[bytes], owner: int) -> None:
+def _end(process: subprocess.Popen[bytes], errors: IO[bytes], owner: int) -> None:
     """End the server; a forked copy of its owner leaves it alone."""
+    errors.close()
     if os.getpid() != owner:
         return
     for pipe in (process.stdin, process.stdout):
@@ -127,7 +128,7 @@ class SessionClient:
             start_new_session=True,  # Ctrl-C is ours to handle
         )
         self._process, self._owner = process, os.getpid()
-        self._finalizer = weakref.finalize(self, _end, process, self._owner)
+        self._finalizer = weakref.finalize(self, _end, process, self._errors, self._owner)
         try:
             self._answer(120.0)  # its greeting
         except EOFError as error:
@@ -168,6 +169,4 @@ class SessionClient:
         """End the server; idempotent."""
         if self._finalizer is not None:
             self._finalizer()
-        if self._errors is not None:
-            self._errors.close()
         self._process, self._finalizer, self._errors = None, None, None

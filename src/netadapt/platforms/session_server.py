@@ -129,7 +129,7 @@ def child(request: dict[str, Any], answer: int, errors: int) -> NoReturn:
 def collect(pid: int, answer: int, limit_s: float, parent: int) -> bytes | None:
     """Read all that the child writes; ``None`` if it passed ``limit_s``. Ends the server if the client is gone."""
     deadline = time.monotonic() + limit_s
-    chunks = []
+    chunks: list[bytes] = []
     while True:
         ready, _, _ = select.select([answer, 0], [], [], 1.0)
         # The client never writes while it waits, so a readable stdin means that it closed it.

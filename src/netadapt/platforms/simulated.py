@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from netadapt.errors import PlatformError
 from netadapt.platforms.artifacts import store
@@ -23,6 +22,8 @@ from netadapt.platforms.base import Artifact, Reading
 from netadapt.platforms.onnxruntime import checked_widths
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from netadapt.network import Network
     from netadapt.network.structure import Layer
 
@@ -98,7 +99,7 @@ class SimulatedPlatform:
         bytes       = 4 * (inputs * input_area * batch + outputs * output_area * batch + outputs * fan_in * kernel_area)
         latency_ms  = 0.005 + macs / GMACS_PER_S[kind] / 1e6 + bytes / GBYTES_PER_S / 1e6
 
-    Layers without multiply-accumulates (norms, activations, pooling) are taken as fused and cost nothing. Of the network:
+    Layers without multiply-accumulates (norms, activations, pooling) count as fused and cost nothing. Of the network:
 
         latency_ms  = sum
         energy_mj   = (PICOJOULES_PER_MAC * macs + PICOJOULES_PER_BYTE * bytes) / 1e9 + STATIC_WATTS * latency_ms
@@ -271,4 +272,3 @@ def _load(path: Path) -> list[LayerRecord]:
         return [LayerRecord(**layer) for layer in document["layers"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PlatformError(f"{path} is not a file of the simulated platform: {error}") from error
-

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from netadapt.platforms.base import Verdict
 
@@ -84,7 +84,7 @@ def half_widths(values: Values) -> Values:
     if rounds == 1:
         return 1.96 * noise
     freedom = max(1.0, 0.37 * networks * (rounds - 1))
-    return np.asarray(float(student_t.ppf(0.975, freedom)) * 1.2533 * noise / np.sqrt(rounds))
+    return np.asarray(float(stdtrit(freedom, 0.975)) * 1.2533 * noise / np.sqrt(rounds))
 
 
 def verdict(sessions: Values) -> Verdict:

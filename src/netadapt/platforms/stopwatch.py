@@ -12,15 +12,17 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms import statistics
 from netadapt.platforms.base import Artifact, Measurement, Platform, Reading
 from netadapt.platforms.lock import measuring_lock
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _log = logging.getLogger("netadapt")
 

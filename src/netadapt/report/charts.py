@@ -10,7 +10,7 @@ from netadapt.budget import UNITS, format_quantity
 from netadapt.report.compare import agreement, half_width, images_of, standard_error
 from netadapt.report.table import LABELS
 from netadapt.runs.state import Data, State
-from netadapt.runs.status import summarise
+from netadapt.runs.status import INITIAL, summarise
 
 Figure = dict[str, Any]
 
@@ -64,7 +64,7 @@ def _run_traces(state: State, prefix: str, colour: str, of_uniform: str) -> list
     entries = [entry for entry in told["family"] if entry["latency_ms"] is not None]
     widths = _half_widths(state)
     before = [entry for entry in entries if entry["accuracy_selection"] is not None]
-    after = [entry for entry in entries if entry["accuracy"] is not None]
+    after = [dict(e) | {"accuracy_se": _test_error(state, e)} for e in entries if e["accuracy"] is not None]
     traces = []
     if before:
         style = {"mode": "lines+markers", "line": {"color": colour, "width": 2}, "marker": {"size": 7, "color": colour}}
@@ -87,7 +87,7 @@ def _points(
     entries: Sequence[Data], key: str, half_widths: Mapping[str, float], images: int | None, colour: str
 ) -> dict[str, Any]:
     """Return positions, error bars and hover texts of some networks."""
-    errors = [100 * (standard_error(entry[key], images) or 0) for entry in entries]
+    errors = [100 * (entry.get("accuracy_se") or standard_error(entry[key], images) or 0) for entry in entries]
     bar = {"type": "data", "thickness": 1, "width": 3, "color": colour}
     return {
         "type": "scatter",
@@ -102,7 +102,7 @@ def _points(
 
 def _hover(entry: Data, key: str, half_widths: Mapping[str, float]) -> str:
     """Return what is shown when a point is touched."""
-    title = "original" if entry["variant"] == "000" else escape(str(entry["variant"]))
+    title = "original" if entry["variant"] == INITIAL else escape(str(entry["variant"]))
     within = half_widths.get(entry["variant"])
     latency = f"{entry['latency_ms']:.3g} ms" + (f" ± {within:.2g}" if within else "")
     lines = [f"<b>{title}</b>", latency, f"{100 * entry[key]:.1f} %"]
@@ -114,9 +114,16 @@ def _hover(entry: Data, key: str, half_widths: Mapping[str, float]) -> str:
 def _half_widths(state: State) -> dict[str, float]:
     """Return half the 95 % interval of the latency of every network."""
     known = {str(step["variant"]): half_width(step) for step in state.steps}
-    known["000"] = half_width((state.start or {}).get("initial") or {})
+    known[INITIAL] = half_width((state.start or {}).get("initial") or {})
     known["uniform"] = half_width(state.uniform or {})
     return known
+
+
+def _test_error(state: State, entry: Data) -> float | None:
+    """Return the standard error of a network's test accuracy, if its record has one."""
+    initial = (state.start or {}).get("initial") or {}
+    record = initial if entry["variant"] == INITIAL else state.long_terms.get(entry["variant"], {})
+    return record.get("accuracy_se")
 
 
 def _uniform_entry(state: State) -> dict[str, Any] | None:
@@ -125,7 +132,8 @@ def _uniform_entry(state: State) -> dict[str, Any] | None:
     latency = (uniform.get("measured") or {}).get("latency")
     if latency is None or uniform.get("accuracy_test") is None:
         return None
-    return {"variant": "uniform", "latency_ms": latency, "accuracy": uniform["accuracy_test"]}
+    tested = {"accuracy": uniform["accuracy_test"], "accuracy_se": uniform.get("accuracy_se")}
+    return {"variant": "uniform", "latency_ms": latency} | tested
 
 
 def filters(state: State) -> Figure | None:

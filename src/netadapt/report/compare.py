@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from netadapt.runs.state import Data, State
+from netadapt.runs.status import latency_of
 
 _Z95 = 1.96
 
@@ -48,8 +49,8 @@ def uniform_verdict(state: State) -> UniformVerdict | None:
     word: Literal["beats", "ties with", "loses to"] = "ties with"
     if abs(difference) > half_width:
         word = "beats" if difference > 0 else "loses to"
-    final_ms = (state.final.get("measurement") or {}).get("median_ms")
-    return UniformVerdict(word, difference, half_width, final_ms, (state.uniform.get("measured") or {}).get("latency"))
+    final_ms = latency_of(state.final)
+    return UniformVerdict(word, difference, half_width, final_ms, latency_of(state.uniform))
 
 
 def final_accuracy(state: State) -> float | None:
@@ -66,16 +67,18 @@ def _difference_error(state: State, ours: float, theirs: float) -> float:
     uniform = state.uniform or {}
     if uniform.get("difference_se") is not None:
         return float(uniform["difference_se"])
-    error = uniform.get("accuracy_se")
-    own = standard_error(ours, images_of(state, "test"))
-    other = error if error is not None else standard_error(theirs, images_of(state, "test"))
-    return math.hypot(own if own is not None else other or 0.0, other or 0.0)
+    images = images_of(state, "test")
+    own = (state.final or {}).get("accuracy_se") or standard_error(ours, images)
+    other = uniform.get("accuracy_se") or standard_error(theirs, images)
+    return math.hypot(own or other or 0.0, other or own or 0.0)
 
 
 def images_of(state: State, split: str) -> int | None:
-    """Return how many images a split has, where the run says so (``start.images``)."""
+    """Return how many images a split has, where the run says so (``start.images``, or the scores of proposals)."""
     count = ((state.start or {}).get("images") or {}).get(split)
-    return None if count is None else int(count)
+    if count is None and split == "selection":
+        count = max(((p.get("score") or {}).get("count") or 0 for p in state.proposals.values()), default=None)
+    return int(count) if count else None
 
 
 def standard_error(accuracy: float | None, images: int | None) -> float | None:
@@ -122,7 +125,7 @@ def agreement(state: State, resource: str = "latency") -> Agreement | None:
         names=tuple(str(step["variant"]) for step in steps),
         estimated=estimated,
         measured=measured,
-        sigma=tuple(float((step.get("sigma") or {}).get(resource) or 0) for step in steps),
+        sigma=tuple(_sigma(state, step, resource) for step in steps),
         half_width=tuple(half_width(step, resource) for step in steps),
         mean_error=sum(map(abs, errors)) / len(errors),
         worst_error=max(map(abs, errors)),
@@ -135,6 +138,14 @@ def half_width(step: Data, resource: str = "latency") -> float:
     if resource != "latency":
         return 0.0
     return float((step.get("measurement") or {}).get("half_width_ms") or 0)
+
+
+def _sigma(state: State, step: Data, resource: str) -> float:
+    """Return the standard error of a step's estimate, its own or of the proposal that won; 0 if not known."""
+    for told in (step, *state.proposals.values()):
+        if told["iteration"] == step["iteration"] and told.get("widths") == step["widths"] and told.get("sigma"):
+            return float(told["sigma"].get(resource) or 0)
+    return 0.0
 
 
 def _both(step: Data, resource: str) -> bool:

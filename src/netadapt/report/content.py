@@ -44,6 +44,7 @@ class RunPage:
     told: Mapping[str, Any]
     badge: tuple[str, str]
     headline: str
+    notice: str
     facts: tuple[str, ...]
     tiles: tuple[tuple[str, str, str], ...]
     rows: tuple[tuple[str, str, str, str], ...]
@@ -71,6 +72,7 @@ def read_page(folder: Path) -> RunPage:
         told=told,
         badge=_badge(state, running=holder(folder) is not None),
         headline=_headline(state, told),
+        notice=_notice(state, running=holder(folder) is not None),
         facts=tuple(_facts(state)),
         tiles=tuple(_tiles(state, told)),
         rows=tuple(comparison(state)) if state.start else (),
@@ -91,7 +93,16 @@ def _badge(state: State, *, running: bool) -> tuple[str, str]:
         return ("budget met", "good") if state.final.get("met") else ("budget not met", "bad")
     if state.stop is not None:
         return str(state.stop.get("reason", "stopped")), "bad"
-    return ("running", "busy") if running else ("interrupted; the same command resumes it", "busy")
+    return ("running", "busy") if running else ("interrupted", "busy")
+
+
+def _notice(state: State, *, running: bool) -> str:
+    """Say why a run has not ended as it should, and what to do."""
+    if state.final is not None or running:
+        return ""
+    if state.stop is not None:
+        return str(state.stop.get("detail") or "")
+    return "The run was interrupted; the same command resumes it after the last finished proposal."
 
 
 def _headline(state: State, told: Mapping[str, Any]) -> str:
@@ -107,7 +118,9 @@ def _headline(state: State, told: Mapping[str, Any]) -> str:
         steps = "1 step" if len(state.steps) == 1 else f"{len(state.steps)} steps"
         return f"Down from {start:.3g} ms to {now:.3g} ms after {steps}."
     before, after = told["initial"]["accuracy"], final_accuracy(state)
-    price = "" if before is None or after is None else f", for {100 * (after - before):+.1f} points of accuracy".replace("-", "−")
+    price = ""
+    if before is not None and after is not None:
+        price = f", with {100 * abs(after - before):.1f} points {'less' if after < before else 'more'} accuracy"
     return f"{start / now:.2f} times as fast: {now:.3g} ms instead of {start:.3g} ms{price}."
 
 
@@ -173,11 +186,19 @@ def _trust(state: State) -> Iterator[Trust]:
 def _drift(state: State) -> Iterator[Trust]:
     """Compare the original's latency at the start with that at the end."""
     first = (((state.start or {}).get("initial") or {}).get("measurement") or {}).get("median_ms")
-    last = ((state.final or {}).get("initial_measurement") or {}).get("median_ms")
+    last = _last_of_the_original(state.final or {})
     if first and last:
         drift = last / first - 1
         text = f"the original took {first:.4g} ms at the start and {last:.4g} ms at the end ({100 * drift:+.1f} %)"
         yield Trust("drift", text, "good" if abs(drift) <= _MUCH_DRIFT else "doubt")
+
+
+def _last_of_the_original(final: Data) -> float | None:
+    """Return what the original took beside the final network: as measured, or from their ratio."""
+    if final.get("initial_measurement"):
+        return float(final["initial_measurement"]["median_ms"])
+    took, ratio = (final.get("measurement") or {}).get("median_ms"), final.get("ratio")
+    return took / ratio if took and ratio else None
 
 
 def _estimator(state: State) -> Iterator[Trust]:

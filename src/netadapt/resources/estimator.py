@@ -24,5 +24,5 @@ class Estimator(Protocol):
         ...
 
     def estimate(self, widths: Widths) -> tuple[Values, Values]:
-        """Return the expected values and their standard errors, both ``(m,)``, for ``widths`` of shape ``(m, groups)``."""
+        """Return expected values and their standard errors, both ``(m,)``, for ``widths`` of shape ``(m, groups)``."""
         ...

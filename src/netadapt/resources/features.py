@@ -73,35 +73,35 @@ class Features:
             Linear columns ``(m, columns)``, and the position ``(m, 3)``: logarithms of MACs, weights, activations.
         """
         sums, outputs = self._counts(widths)
-        wide = self._network_wide(widths, sums, outputs) / self._norms
-        position = np.log(np.maximum(wide[:, [MACS, WEIGHTS, ACTIVATIONS]], 1e-9))
+        wide = self._network_wide(widths, sums, outputs) / self._norms[:, None]
+        position = np.log(np.maximum(wide[[MACS, WEIGHTS, ACTIVATIONS]], 1e-9))
         steps = _steps(sums, self.vector), _steps(outputs, self.vector)
-        return np.concatenate([wide, *self._planes(*steps), *self._lines(*steps)], axis=1), position
+        return np.concatenate([wide, *self._planes(*steps), *self._lines(*steps)]).T, position.T
 
     def _original_values(self, original: Integers) -> Floats:
         """Return what the columns are divided by; the thin ones by their counterpart over all layers."""
-        norms = self._network_wide(original, *self._counts(original))[0]
+        norms = self._network_wide(original, *self._counts(original))[:, 0]
         norms[_THIN] = norms[MACS], norms[ACTIVATIONS], norms[ACTIVATIONS]
         return np.where(norms > 0, norms, 1.0)
 
     def _network_wide(self, widths: Widths, sums: Floats, outputs: Floats) -> Floats:
         counts, padded = self._counts, _pad(outputs, self.vector)
         products = sums * outputs
-        thin = (sums < self.vector) & counts.plain
+        thin = ((sums < self.vector) & counts.plain[:, None]).astype(np.float32)
         columns = [
             np.ones(len(widths), dtype=np.float32),
-            (_pad(sums, self.vector) * padded) @ (counts.area * counts.plain),
-            padded @ (counts.area * counts.depthwise),
-            (padded * sums) @ (counts.area * counts.first),
-            products @ counts.kernel,
+            (counts.area * counts.plain) @ (_pad(sums, self.vector) * padded),
+            (counts.area * counts.depthwise) @ padded,
+            (counts.area * counts.first) @ (padded * sums),
+            counts.kernel @ products,
             self._activations(widths),
             counts.peak(widths, outputs),
-            products @ counts.area,
-            np.where(thin, products, 0) @ counts.area,
-            np.where(thin, sums, 0) @ counts.pixels,
-            np.where(thin, outputs, 0) @ counts.pixels,
+            counts.area @ products,
+            counts.area @ (thin * products),
+            counts.pixels @ (thin * sums),
+            counts.pixels @ (thin * outputs),
         ]
-        return np.stack(columns, axis=1)
+        return np.stack(columns)
 
 
 class _Planes:
@@ -113,17 +113,17 @@ class _Planes:
 
     def __init__(self, shapes: _Shapes, shares: Floats, steps: list[Integers], basis: _Basis) -> None:
         self._layers, self._share = _membership(shapes, shares)
-        self._whole = [counts[0, self._layers].astype(np.float32) for counts in steps]
-        self._left, self._right = (_Tables(counts[0, self._layers], basis) for counts in steps)
+        self._whole = [counts[self._layers].astype(np.float32) for counts in steps]
+        self._left, self._right = (_Tables(counts[self._layers, 0], basis) for counts in steps)
         self.sizes = (3 * len(shapes), len(_PAIRS) * len(shapes))
 
     def __call__(self, u: Integers, v: Integers) -> list[Floats]:
-        """Return blocks of columns ``(m, shapes)`` for counts in units of the vector width, ``(m, layers)`` each."""
-        u, v = u[:, self._layers], v[:, self._layers]
-        left, right = u.astype(np.float32) / self._whole[0], v.astype(np.float32) / self._whole[1]
+        """Return blocks of columns ``(shapes, m)`` for counts in units of the vector width, ``(layers, m)`` each."""
+        u, v = u[self._layers], v[self._layers]
+        left, right = (steps.astype(np.float32) / whole for steps, whole in zip((u, v), self._whole, strict=True))
         smooth_left, smooth_right = self._left(u), self._right(v)
         columns = [left, right, left * right, *(smooth_left[i] * smooth_right[j] for i, j in _PAIRS)]
-        return [column @ self._share for column in columns]
+        return [self._share @ column for column in columns]
 
 
 class _Lines:
@@ -134,14 +134,14 @@ class _Lines:
     ) -> None:
         self._layers, self._share = _membership(shapes, shares)
         self._by_sums = np.array(by_sums, dtype=bool)[self._layers]
-        whole = np.where(self._by_sums, *(counts[0, self._layers] for counts in steps))
-        self._whole, self._tables = whole.astype(np.float32), _Tables(whole, basis)
+        whole = np.where(self._by_sums, *(counts[self._layers, 0] for counts in steps))
+        self._whole, self._tables = whole[:, None].astype(np.float32), _Tables(whole, basis)
         self.sizes = (len(shapes), _ORDER * len(shapes))
 
     def __call__(self, u: Integers, v: Integers) -> list[Floats]:
-        """Return blocks of columns ``(m, shapes)`` for counts in units of the vector width, ``(m, layers)`` each."""
-        chosen = np.where(self._by_sums, u[:, self._layers], v[:, self._layers])
-        return [column @ self._share for column in (chosen.astype(np.float32) / self._whole, *self._tables(chosen)[1:])]
+        """Return blocks of columns ``(shapes, m)`` for counts in units of the vector width, ``(layers, m)`` each."""
+        chosen = np.where(self._by_sums[:, None], u[self._layers], v[self._layers])
+        return [self._share @ column for column in (chosen.astype(np.float32) / self._whole, *self._tables(chosen)[1:])]
 
 
 class _Tables:
@@ -149,11 +149,11 @@ class _Tables:
 
     def __init__(self, whole: Integers, basis: _Basis) -> None:
         tables = [basis.table(int(steps)) for steps in whole]
-        self._offsets = np.cumsum([0, *(table.shape[1] for table in tables[:-1])])[: len(tables)]
+        self._offsets = np.cumsum([0, *(table.shape[1] for table in tables[:-1])])[: len(tables), None]
         self._values = np.concatenate([np.zeros((_ORDER + 1, 0), dtype=np.float32), *tables], axis=1)
 
     def __call__(self, steps: Integers) -> list[Floats]:
-        """Return one array of the shape of ``steps``, ``(m, layers)``, for each eigenfunction."""
+        """Return one array of the shape of ``steps``, ``(layers, m)``, for each eigenfunction."""
         where = steps + self._offsets
         return [np.take(values, where, mode="clip") for values in self._values]  # clip: no bounds check
 
@@ -193,14 +193,16 @@ class _Counts:
         self.plain = ~self.first & ~self.depthwise
 
     def __call__(self, widths: Widths) -> tuple[Floats, Floats]:
-        """Return both counts, each ``(m, layers)``."""
-        exact = widths.astype(np.float32)
-        return exact @ self._sums[0] + self._sums[1], exact @ self._outputs[0] + self._outputs[1]
+        """Return both counts, each ``(layers, m)``."""
+        exact = np.ascontiguousarray(widths.T, dtype=np.float32)
+        sums, outputs = (slope @ exact + constant[:, None] for slope, constant in (self._sums, self._outputs))
+        return sums, outputs
 
     def peak(self, widths: Widths, outputs: Floats) -> Floats:
         """Return the largest number of values, ``(m,)``, that a layer reads and writes."""
-        read = widths.astype(np.float32) @ (self._inputs[0] * self._read) + self._inputs[1] * self._read
-        return np.asarray(np.max(read + outputs * self.pixels, axis=1, initial=0.0), dtype=np.float32)
+        slope, constant = self._inputs
+        read = (slope * self._read[:, None]) @ widths.T.astype(np.float32) + (constant * self._read)[:, None]
+        return np.asarray(np.max(read + outputs * self.pixels[:, None], axis=0, initial=0.0), dtype=np.float32)
 
 
 class _Activations:
@@ -209,7 +211,7 @@ class _Activations:
     def __init__(self, network: Network) -> None:
         sizes = np.array([np.prod(layer.output_size) * layer.batch for layer in network.layers], dtype=np.float32)
         matrix, constants = _stack([layer.outputs for layer in network.layers], len(network.groups))
-        self._slope, self._constant = matrix @ sizes, constants @ sizes
+        self._slope, self._constant = sizes @ matrix, constants @ sizes
 
     def __call__(self, widths: Widths) -> Floats:
         return np.asarray(widths.astype(np.float32) @ self._slope + self._constant)
@@ -222,16 +224,16 @@ def _shapes(layers: list[Layer], steps: list[Integers], *, both: bool) -> _Shape
         varies = (bool(np.any(layer.fan_in.coefficients)), bool(np.any(layer.outputs.coefficients)))
         geometry = (layer.kind, layer.kernel, layer.stride, layer.input_size, layer.output_size, layer.batch)
         if sum(varies) == (2 if both else 1):
-            key = (*geometry, *varies, *(int(counts[0, index]) for counts in steps))
+            key = (*geometry, *varies, *(int(counts[index, 0]) for counts in steps))
             shapes.setdefault(key, []).append(index)
     return list(shapes.values())
 
 
 def _membership(shapes: _Shapes, shares: Floats) -> tuple[Integers, Floats]:
-    """Return the layers of all shapes, and ``(layers, shapes)``: each layer's nominal share in its shape's column."""
+    """Return the layers of all shapes, and ``(shapes, layers)``: each layer's nominal share in its shape's row."""
     layers = np.array([index for shape in shapes for index in shape], dtype=np.int64)
-    share = np.zeros((len(layers), len(shapes)), dtype=np.float32)
-    share[np.arange(len(layers)), np.repeat(np.arange(len(shapes)), [len(shape) for shape in shapes])] = shares[layers]
+    share = np.zeros((len(shapes), len(layers)), dtype=np.float32)
+    share[np.repeat(np.arange(len(shapes)), [len(shape) for shape in shapes]), np.arange(len(layers))] = shares[layers]
     return layers, share
 
 
@@ -247,7 +249,7 @@ def _shares(layers: list[Layer], original: Integers) -> Floats:
 
 def _stack(forms: list[LinearForm], groups: int) -> tuple[Floats, Floats]:
     matrix = np.array([form.coefficients for form in forms], dtype=np.float32).reshape(len(forms), groups)
-    return np.ascontiguousarray(matrix.T), np.array([form.constant for form in forms], dtype=np.float32)
+    return matrix, np.array([form.constant for form in forms], dtype=np.float32)
 
 
 def _has_macs(layer: Layer) -> bool:

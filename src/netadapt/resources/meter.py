@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,7 @@ class Meter:
             seed: of the order.
 
         Returns:
-            One measurement each, with its ``ratio`` to the original of the same window.
+            One measurement each, always with a ``ratio`` to the original of the same window.
 
         Raises:
             PlatformError: the runtime cannot run a module.
@@ -135,7 +136,9 @@ class Meter:
             original = self._compile(self._original(), folder)
             artifacts = [self.platform.compile(m, self.network.example_inputs, folder) for m in modules]
             protocol = StopwatchProtocol(sessions=sessions)
-            return measure(self.platform, artifacts, sentinel=original, protocol=protocol, seed=seed)
+            measured = measure(self.platform, artifacts, sentinel=original, protocol=protocol, seed=seed)
+        # A module whose file is the original's shared its sessions and came back without a ratio.
+        return [replace(m, ratio=1.0) if m.ratio is None else m for m in measured]
 
     def values_of(self, measurement: Measurement) -> dict[str, float]:
         """Return what a measurement of `measure_modules` says on the scale of `initial`, by resource.

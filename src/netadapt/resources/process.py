@@ -75,7 +75,7 @@ class Process:
         kernel[np.diag_indices_from(kernel)] += hyper.noise**2
         inverse = solve_triangular(np.linalg.cholesky(kernel), np.eye(len(targets)), lower=True)
         alpha = inverse.T @ (inverse @ targets)
-        self._left_out = alpha / np.sum(inverse**2, axis=0)
+        self._left_out: Floats = alpha / np.sum(inverse**2, axis=0)
         # Cross covariances times `both` give square roots of the explained variance (their squares' sum), and the mean.
         both = np.concatenate([inverse.T, alpha[:, None]], axis=1)
         self._columns_map = ((exact * variances).T @ both).astype(np.float32)

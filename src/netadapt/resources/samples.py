@@ -50,7 +50,7 @@ class SampleFile:
 
     def read(self) -> list[Record]:
         """Return all records, oldest first; damaged lines are moved to ``FILE.damaged`` and reported."""
-        if not self.path.exists():
+        if not self.path.exists() or self.path.stat().st_size == 0:
             return []
         with self._locked():
             lines = self.path.read_bytes().splitlines()

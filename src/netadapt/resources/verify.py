@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from netadapt.errors import UsageError
 from netadapt.platforms.base import Platform
 from netadapt.resources.designs import design
-from netadapt.resources.estimator import Estimator
+from netadapt.resources.estimator import Estimator, Widths
 from netadapt.resources.meter import Meter
 from netadapt.resources.rounds import RoundsProtocol, measure_rounds
 
@@ -43,7 +44,7 @@ def verify(
         network: the traced network.
         platform: where; the one that the estimator was built on.
         estimator: what to judge.
-        n: how many networks.
+        n: how many networks; fewer where the network does not have as many that ``meter`` has not seen.
         seed: of their choice.
         resource: what the estimator predicts.
         meter: what the estimator's data came from; gives the scale, so that a scale error is not held against it.
@@ -54,9 +55,12 @@ def verify(
         beat), ``z`` (root mean square of error over sigma), ``resource``, ``networks_verified``, ``networks_measured``,
         ``build_seconds`` (both ``None`` for an estimator that does not know) and ``pairs`` (``widths``, ``measured``,
         ``estimated``, ``sigma`` of each network, in the resource's unit).
+
+    Raises:
+        UsageError: ``meter`` has seen every network there is.
     """
     meter = meter or Meter(network, platform)
-    widths = design(network, n, seed + _UNSEEN)
+    widths = _unseen(network, n, seed, meter.data(resource)[0])
     with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
         *artifacts, original = meter.compile_all([tuple(map(int, row)) for row in widths], Path(folder))
         rounds = measure_rounds(platform, artifacts, original, _TRUTH, seed)
@@ -76,6 +80,19 @@ def verify(
             for row, m, e, s in zip(widths, measured.tolist(), estimated.tolist(), sigma.tolist(), strict=True)
         ],
     }
+
+
+def _unseen(network: Network, n: int, seed: int, seen: Widths) -> Widths:
+    """Return ``(n, groups)`` networks that are not among those ``seen``."""
+    known = {tuple(row) for row in seen.tolist()}
+    drawn = design(network, n + len(known), seed + _UNSEEN)
+    widths = drawn[[tuple(row) not in known for row in drawn.tolist()]][:n]
+    if not len(widths):
+        raise UsageError(
+            f"verify: all of the {len(known)} networks there are were measured to build the estimator; "
+            f"none is left to judge it by. Build it from fewer networks."
+        )
+    return widths
 
 
 def _errors(

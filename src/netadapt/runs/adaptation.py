@@ -16,10 +16,11 @@ from typing import Any
 
 from torch import nn
 
-from netadapt.algorithm import Step, netadapt
+from netadapt.algorithm import Step as Step
+from netadapt.algorithm import netadapt
 from netadapt.budget import Budget
 from netadapt.errors import BudgetUnreachable, Interrupted
-from netadapt.family import Family
+from netadapt.family import Family, Variant
 from netadapt.network import Network, trace
 from netadapt.network.importance import FilterChoice, LargestNorm
 from netadapt.network.refit import LeastSquaresRefit
@@ -170,43 +171,96 @@ class Adaptation:
             cost = {resource: last.resources[resource] for resource in self.budget}
             filters = self._filters()
             finish.uniform(self.network, self.store, self.tuner, self.metering, filters, self.config, cost)
+        self.store.drop_checkpoints()
+
+    def tune(self, variant: str) -> Variant:
+        """Run the long-term fine-tune of any variant of the family, e.g. ``"007"``; idempotent.
+
+        Raises:
+            KeyError: there is no such variant.
+            NonFinite: its loss did not stay finite.
+            Interrupted: `stop` was called; epochs are kept.
+        """
+        found = Family.read(self.folder.path)[variant]
+        if not found.tuned:
+            self._take_up()
+            model = self.store.load_variant(f"variants/{variant}")
+            finish.long_term(self.store, self.tuner, self.config, variant, model)
+            self.folder.write_curve()
+        return Family.read(self.folder.path)[variant]
+
+    def plan(self) -> dict[str, Any]:
+        """Measure and check everything, train nothing; return what a run would start from.
+
+        Returns:
+            ``initial`` and ``floor`` (resource -> value), ``budget``, ``noise`` (of a measurement, relative),
+            ``first_step`` and ``iterations`` (by resource), all in canonical units.
+
+        Raises:
+            BudgetError: above the start, below the floor.
+            MeasurementUnusable: the platform is too noisy.
+        """
+        self._measure()
+        floor = limits.measure_floor(self.metering, self.config.search, self.budget, self._initial)
+        return {
+            "initial": dict(self._initial),
+            "floor": floor,
+            "budget": dict(self.budget),
+            "noise": self.metering.relative_noise,
+            "first_step": {name: schedule.step(0) for name, schedule in self.schedules.items()},
+            "iterations": {
+                name: schedule.iterations(self._initial[name] - self.budget[name])
+                for name, schedule in self.schedules.items()
+            },
+        }
 
     def _begin(self) -> None:
         """Measure, refuse impossible budgets, prepare the start network, build the estimators; or take up a run."""
-        state = self.folder.state()
-        known = None if state.start is None else state.start["initial"]["resources"]
-        measured = None if known is None else {name: known[name] for name in self.platform.resources}
-        meter = Meter(self.network, self.platform, initial=measured)
-        self.metering = Metering(self.network, meter, sessions=self.config.measure.sessions)
-        self._listener("prepare", {"what": "measuring the original network"})
-        measurement, resources = self.metering.initial()
-        resources = known or resources
-        self.budget = (
-            state.start["budget"]
-            if state.start is not None
-            else limits.resolve_budget(self.config.budget, self.metering, resources)
-        )
-        self.schedules = limits.schedules(self.config.search, self.metering, self.budget, resources)
-        if state.start is None:
-            self._start(measurement, resources)
+        measurement = self._measure()
+        if measurement is not None:
+            self._start(measurement, self._initial)
         else:
-            self.network.model.load_state_dict(self.store.load_variant(f"variants/{START}").state_dict())
-            self.tuner = self._tuner()
+            self._take_up()
         self._build_estimators()
-        for step in state.steps:
+        for step in self.folder.state().steps:
             self.metering.learn(step["widths"], Measurement(**step["measurement"]))
+
+    def _take_up(self) -> None:
+        """Give the network the weights that the run had started from."""
+        self.network.model.load_state_dict(self.store.load_variant(f"variants/{START}").state_dict())
+        self.tuner = self._tuner()
+
+    def _measure(self) -> Measurement | None:
+        """Set budget, schedules and the original's resources: measured now, or as a started run had found them."""
+        start = self.folder.state().start
+        known: dict[str, float] = {} if start is None else start["initial"]["resources"]
+        measured = {name: known[name] for name in self.platform.resources if name in known}
+        meter = Meter(self.network, self.platform, initial=measured or None)
+        self.metering = Metering(self.network, meter, sessions=self.config.measure.sessions)
+        measurement = None
+        if start is None:
+            self._listener("prepare", {"what": "measuring the original network"})
+            measurement, self._initial = self.metering.initial()
+            self.budget = limits.resolve_budget(self.config.budget, self.metering, self._initial)
+        else:
+            self._initial, self.budget = known, start["budget"]
+            self.metering.relative_noise = start["noise"]["of_a_step"]
+        self.schedules = limits.schedules(self.config.search, self.metering, self.budget, self._initial)
+        return measurement
 
     def _start(self, measurement: Measurement, resources: Mapping[str, float]) -> None:
         """Prepare the start network, score it, and write the first record."""
         floor = limits.measure_floor(self.metering, self.config.search, self.budget, resources)
         progress, should_stop = self._progress("start"), self._asked_to_stop
-        prepared = start_network(self.config, self._given, self.network, self.task, self.folder, progress, should_stop)
+        prepared = start_network(
+            self.config, self._given, self.network, self.task, self.store.checkpoint("start"), progress, should_stop
+        )
         self.network.model.load_state_dict(prepared.state_dict())
         self.tuner = self._tuner()
         selection, test = self.tuner.score(self.network.model), self.tuner.score(self.network.model, "test")
         self.store.keep_variant(START, self.network.model, measurement)
         self.folder.write_json(ENVIRONMENT, dict(measurement.environment))
-        initial = {"resources": dict(resources), "measurement": asdict(measurement)}
+        initial: dict[str, Any] = {"resources": dict(resources), "measurement": asdict(measurement)}
         initial |= {"accuracy_selection": selection.metric, "loss_selection": selection.loss}
         initial |= {"accuracy_test": test.metric, "accuracy_se": finish.standard_error(test)}
         initial |= {"macs": resources["macs"], "parameters": resources["parameters"]}
@@ -222,7 +276,11 @@ class Adaptation:
                 "initial": initial,
                 "groups": [{"name": g.name, "width": g.width, "layers": list(g.layers)} for g in self.network.groups],
                 "pinned": [asdict(pinned) for pinned in self.network.pinned],
-                "noise": {"half_width_ms": half_width, "relative": half_width / measurement.median_ms},
+                "noise": {
+                    "half_width_ms": half_width,
+                    "relative": half_width / measurement.median_ms,
+                    "of_a_step": self.metering.relative_noise,
+                },
                 "floor": floor,
             },
         )
@@ -276,7 +334,7 @@ class Adaptation:
         search = self.config.search
         estimators = {name: self.metering.estimators[name] for name in self.budget}
         chooser = Chooser(self.network.groups, estimators, multiple=search.multiple, minimum=search.minimum_width)
-        recipe = finish.recipe_of(self.config.training.short_term.model_dump())
+        recipe = finish.recipe_of(self.config.training.short_term)
         return SearchTools(chooser, self._filters(), self.tuner, self.metering, self.store, search, recipe)
 
     def _filters(self) -> FilterChoice:

@@ -19,6 +19,7 @@ from netadapt.network import Network
 from netadapt.network.importance import FilterChoice
 from netadapt.platforms import Measurement
 from netadapt.runs.metering import Metering
+from netadapt.runs.settings import Recipe as Section
 from netadapt.runs.settings import RunConfig
 from netadapt.runs.store import Store
 from netadapt.runs.tuning import Tuner
@@ -30,9 +31,9 @@ UNIFORM = "uniform"
 _NEIGHBOURS = 2
 
 
-def recipe_of(section: Mapping[str, object]) -> Recipe:
-    """Return the recipe of a ``[training]`` table."""
-    return Recipe(**section)  # type: ignore[arg-type]
+def recipe_of(section: Section) -> Recipe | None:
+    """Return the recipe of a ``[training]`` table; ``None`` where it trains on nothing."""
+    return None if section.images == 0 else Recipe(**section.model_dump())
 
 
 def long_term(store: Store, tuner: Tuner, config: RunConfig, variant: str, model: nn.Module) -> tuple[nn.Module, Score]:
@@ -61,8 +62,10 @@ def long_term(store: Store, tuner: Tuner, config: RunConfig, variant: str, model
 def _train_long(store: Store, tuner: Tuner, config: RunConfig, key: str, model: nn.Module) -> tuple[nn.Module, int]:
     """Return a long-term fine-tuned copy of ``model`` and the images it took; epochs are kept for a resume."""
     tuned = copy.deepcopy(model)
-    recipe = recipe_of(config.training.long_term.model_dump())
-    checkpoint = store.folder.inside(f"checkpoints/{key}")
+    recipe = recipe_of(config.training.long_term)
+    if recipe is None:
+        return tuned, 0
+    checkpoint = store.checkpoint(key)
     task = with_selection(tuner.task)
     total = recipe.total_images(task)
     images = tuner.tune(
@@ -79,7 +82,7 @@ def _train_long(store: Store, tuner: Tuner, config: RunConfig, key: str, model: 
 def with_selection(task: Task) -> Task:
     """Return the task with its selection split added to the training data, where the task can do that."""
     extended = getattr(task, "with_selection", None)
-    return task if extended is None else extended()  # type: ignore[no-any-return]
+    return task if extended is None else extended()
 
 
 def uniform(
@@ -96,6 +99,12 @@ def uniform(
     Same start weights, same choice of filters, same long-term fine-tune; only the widths differ.
 
     Args:
+        network: the original.
+        store: journal and files.
+        tuner: of the run.
+        metering: of the run.
+        filters: the run's ChooseWhichFilters.
+        config: of the run.
         cost: resource -> what the final network costs, for the budgeted resources.
 
     Returns:
@@ -163,14 +172,14 @@ def final(
     measurement, resources = metering.measure(tuned, widths)
     noise = {"latency": measurement.half_width_ms}
     met = all(resources[name] <= limit + noise.get(name, 0.0) for name, limit in budget.items())
-    ratio = measurement.ratio if measurement.ratio is not None else math.nan
+    ratio = measurement.ratio
     store.record(
         "final",
         {
             "variant": variant,
             "met": met,
             "ratio": ratio,
-            "ratio_half_width": ratio * measurement.half_width_ms / measurement.median_ms,
+            "ratio_half_width": ratio and ratio * measurement.half_width_ms / measurement.median_ms,
             "measured": resources,
             "measurement": asdict(measurement),
             "accuracy_test": score.metric,

@@ -224,6 +224,6 @@ def _damaged(path: Path, number: int, why: str) -> RunDamaged:
     """Return the error for a bad line that no crash can explain."""
     return RunDamaged(
         f"{path} line {number} cannot be trusted: {why}. A crash tears only the last line: the file was changed, or "
-        f"the disk is failing. To go on from before it, keep a copy, then run  head -n {number - 1} {path.name} > good; "
+        f"the disk is failing. To go on before it, keep a copy, then run  head -n {number - 1} {path.name} > good; "
         f"mv good {path.name}  and give the same command again; later work is redone."
     )

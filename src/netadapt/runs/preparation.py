@@ -18,13 +18,13 @@ from netadapt.models import resolve_model
 from netadapt.network import Network
 from netadapt.network.batch_norm import unfold_batch_norm
 from netadapt.runs.config import make_config
-from netadapt.runs.folder import RunFolder
 from netadapt.runs.settings import (
     MeasureSection,
     ReportSection,
     RunConfig,
     RunSection,
     SearchSection,
+    Section,
     TrainingSection,
 )
 from netadapt.training.datasets import resolve_task
@@ -35,7 +35,7 @@ from netadapt.training.task import Task
 #: source of the model and the task of a run that was started from Python; no command can rebuild these
 FROM_PYTHON = "python:"
 
-_SECTIONS = {
+_SECTIONS: Mapping[str, type[Section]] = {
     "search": SearchSection,
     "training": TrainingSection,
     "measure": MeasureSection,
@@ -55,8 +55,11 @@ def python_config(
     """Return the configuration of a run that is started from Python.
 
     Args:
-        model, task: class names, for the record.
-        budget, platform, folder: as of `netadapt.adapt`.
+        model: its class name, for the record.
+        task: its class name, for the record.
+        budget: as of `netadapt.adapt`.
+        platform: as of `netadapt.adapt`.
+        folder: the run folder.
         given: keys of any of the sections search, training, measure, report and run, and ``keep``.
 
     Raises:
@@ -136,7 +139,7 @@ def start_network(
     model: nn.Module,
     network: Network,
     task: Task,
-    folder: RunFolder,
+    checkpoint: Path,
     progress: Callable[[int, float], None],
     should_stop: Callable[[], bool],
 ) -> nn.Module:
@@ -153,5 +156,5 @@ def start_network(
         seed=config.run.seed,
         progress=progress,
         should_stop=should_stop,
-        checkpoint=folder.inside("checkpoints/start"),
+        checkpoint=checkpoint,
     )

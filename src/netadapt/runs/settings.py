@@ -27,8 +27,8 @@ class Recipe(Section):
 
     length: ClassVar[dict[str, float]] = {}
 
-    images: Positive | None = Field(
-        default=None, description="training images to see; give images or epochs", examples=[20_000]
+    images: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="training images to see, 0 for none; give images or epochs", examples=[20_000]
     )
     epochs: float | None = Field(
         default=None, gt=0, description="passes over the training data; give images or epochs", examples=[10]

@@ -86,14 +86,19 @@ def _final(state: State) -> dict[str, Any] | None:
     if state.final is None:
         return None
     found = next((entry for entry in _family(state) if entry["variant"] == state.final["variant"]), {})
-    measured = (state.final.get("measurement") or {}).get("median_ms")
     accuracy = state.final.get("accuracy_test")
     return dict(found) | {
-        "latency_ms": measured if measured is not None else found.get("latency_ms"),
-        "accuracy": accuracy if accuracy is not None else found.get("accuracy"),
+        "latency_ms": found.get("latency_ms") if latency_of(state.final) is None else latency_of(state.final),
+        "accuracy": found.get("accuracy") if accuracy is None else accuracy,
         "ratio": state.final.get("ratio"),
         "ratio_half_width": state.final.get("ratio_half_width"),
     }
+
+
+def latency_of(record: Data) -> float | None:
+    """Return the latency that a record tells: corrected for drift if the run did so, else as the stopwatch gave it."""
+    latency = (record.get("measured") or {}).get("latency")
+    return latency if latency is not None else (record.get("measurement") or {}).get("median_ms")
 
 
 def _family(state: State) -> Iterator[dict[str, Any]]:
@@ -102,16 +107,19 @@ def _family(state: State) -> Iterator[dict[str, Any]]:
         yield _initial(state.start) | {"iteration": 0, "tuned": True, "widths": _widths(state.start)}
     for step in state.steps:
         tune = state.long_terms.get(step["variant"])
+        measured = step["measured"]
+        if tune and state.final and state.final["variant"] == step["variant"]:
+            measured = measured | (state.final.get("measured") or {})  # the trained file, timed again
         yield {
             "variant": step["variant"],
             "iteration": step["iteration"],
             "tuned": tune is not None,
-            "latency_ms": step["measured"].get("latency"),
+            "latency_ms": measured.get("latency"),
             "accuracy": tune.get("accuracy_test") if tune else None,
             "accuracy_selection": step.get("accuracy"),
-            "macs": step["measured"].get("macs"),
-            "parameters": step["measured"].get("parameters"),
-            "resources": step["measured"],
+            "macs": measured.get("macs"),
+            "parameters": measured.get("parameters"),
+            "resources": measured,
             "widths": step["widths"],
         }
 

@@ -9,6 +9,7 @@ import copy
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -21,7 +22,7 @@ from netadapt.runs.folder import RunFolder
 from netadapt.training.task import Score
 
 Listener = Callable[[str, Mapping[str, Any]], None]
-PROPOSALS = "proposals"
+PROPOSALS, CHECKPOINTS = "proposals", "checkpoints"
 
 
 class Store:
@@ -121,6 +122,16 @@ class Store:
         if measurement is not None:
             self.folder.write_json(f"{relative}/measurement.json", asdict(measurement))
         return relative
+
+    def checkpoint(self, key: str) -> Path:
+        """Return where the epochs of a long fine-tune are kept until the run has ended."""
+        path = self.folder.inside(f"{CHECKPOINTS}/{key}")
+        path.parent.mkdir(exist_ok=True)
+        return path
+
+    def drop_checkpoints(self) -> None:
+        """Remove the epochs of all long fine-tunes, whose results are kept as variants."""
+        shutil.rmtree(self.folder.inside(CHECKPOINTS), ignore_errors=True)
 
     def load_variant(self, relative: str) -> nn.Module:
         """Return the module kept in a variant's folder."""

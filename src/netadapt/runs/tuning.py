@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from netadapt.errors import UsageError
+from netadapt.errors import Interrupted, UsageError
 from netadapt.network.batch_norm import refresh_batch_norm
+from netadapt.platforms import measuring_lock
 from netadapt.training.loop import Recipe, fine_tune
 from netadapt.training.prepare import calibration_batches
 from netadapt.training.task import Score, Split, Task
@@ -54,7 +55,7 @@ class Tuner:
         self.task = task
         self.teacher = teacher
         self.seed = seed
-        self.should_stop = should_stop
+        self._asked_to_stop = should_stop
         self.training_images = 0
         self.forward_images = 0
         self.calibration = list(calibration_batches(task, calibration_images, derived_seed(seed, "calibration")))
@@ -99,18 +100,28 @@ class Tuner:
             NonFinite: the loss did not stay finite.
             Interrupted: the run was asked to stop.
         """
-        result = fine_tune(
-            model,
-            task or self.task,
-            recipe,
-            seed=derived_seed(self.seed, key),
-            teacher=self.teacher,
-            progress=progress,
-            should_stop=self.should_stop,
-            checkpoint=checkpoint,
-        )
+        try:
+            result = fine_tune(
+                model,
+                task or self.task,
+                recipe,
+                seed=derived_seed(self.seed, key),
+                teacher=self.teacher,
+                progress=progress,
+                should_stop=self._between_batches,
+                checkpoint=checkpoint,
+            )
+        except Interrupted as error:
+            raise Interrupted(
+                f"{key}: {error}; what was finished is kept, the same command goes on from there"
+            ) from None
         self.training_images += result.images
         return result.images
+
+    def _between_batches(self) -> bool:
+        """Wait while another process measures on this machine; then say whether to stop."""
+        measuring_lock.pause_while_measuring()
+        return self._asked_to_stop()
 
     def reset(self) -> tuple[int, int]:
         """Return training and forward images since the last reset, and start counting anew."""
@@ -119,7 +130,7 @@ class Tuner:
         return counted
 
 
-class _Seen(Exception):  # noqa: N818  it carries no error
+class _Seen(Exception):
     """Ends a forward as soon as the network's inputs are known."""
 
 

@@ -8,88 +8,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from netadapt.errors import Interrupted, NonFinite, UsageError
+from netadapt.errors import Interrupted, NonFinite
 from netadapt.network.batch_norm import restored_modes
-from netadapt.training.checkpoint import read_checkpoint, write_checkpoint
+from netadapt.training.recipe import Recipe as Recipe
+from netadapt.training.recipe import TrainingResult as TrainingResult
+from netadapt.training.state import TuningState
 from netadapt.training.task import Task
-
-LOSS_MEMORY = 50  # steps over which the reported loss is averaged
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how a network is fine-tuned; the batch size is the task's.
-
-    Attributes:
-        images: training images to see; give this or ``epochs``.
-        epochs: passes over the task's training images; needs a task with ``train_images``.
-        lr: highest learning rate.
-        schedule: ``cosine`` falls from ``lr`` to zero; ``constant`` stays.
-        momentum: of SGD.
-        nesterov: look-ahead form of the momentum.
-        weight_decay: L2 penalty.
-        decay_vectors: also on norms and biases, 0 for these by default.
-        warmup: share of the images during which the rate rises from zero, 0..1.
-        ema: decay of the moving average of weights that is returned; 0 for none. Rises from 0.1 with the steps.
-        clip_norm: largest norm of the gradient; 0 for no limit.
-        precision: of the forward pass; ``auto`` is bfloat16 on CUDA and float32 on CPU.
-        device: ``auto`` is CUDA where there is one.
-    """
-
-    images: int | None = None
-    epochs: float | None = None
-    lr: float = 0.01
-    schedule: Literal["cosine", "constant"] = "cosine"
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 4e-5
-    decay_vectors: bool = False
-    warmup: float = 0.0
-    ema: float = 0.0
-    clip_norm: float = 0.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if (self.images is None) == (self.epochs is None):
-            raise UsageError(f"a recipe needs images or epochs, not both: images={self.images}, epochs={self.epochs}")
-
-    def total_images(self, task: Task) -> int:
-        """Return how many training images the recipe sees with ``task``."""
-        if self.images is not None:
-            return self.images
-        per_epoch = getattr(task, "train_images", None)
-        if per_epoch is None or self.epochs is None:
-            raise UsageError(f"epochs={self.epochs} needs a task with train_images; give images instead")
-        return round(self.epochs * int(per_epoch))
-
-    def rate(self, done: int, total: int) -> float:
-        """Return the learning rate after ``done`` of ``total`` images."""
-        rising = min(1.0, (done + 1) / (self.warmup * total)) if self.warmup else 1.0
-        falling = 0.5 * (1 + math.cos(math.pi * done / total)) if self.schedule == "cosine" else 1.0
-        return self.lr * rising * falling
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a fine-tune did.
-
-    Attributes:
-        images: training images seen.
-        loss: mean training loss of the last steps.
-        seconds: it took, earlier parts of an interrupted one included.
-    """
-
-    images: int
-    loss: float
-    seconds: float
 
 
 def fine_tune(
@@ -126,7 +56,7 @@ def fine_tune(
     home = next(model.parameters()).device
     device = _device(recipe)
     devices = [device] if device.type == "cuda" else []
-    state = _State(model, recipe, device, seed, total)
+    state = TuningState(model, recipe, device, seed, total)
     with restored_modes(teacher or nn.Identity()), torch.random.fork_rng(devices=devices):
         try:
             model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -148,7 +78,7 @@ def fine_tune(
 
 
 def _epoch(
-    state: _State,
+    state: TuningState,
     task: Task,
     teacher: nn.Module | None,
     progress: Callable[[int, float], None] | None,
@@ -157,7 +87,7 @@ def _epoch(
     """Train until the next multiple of the task's training images, on a stream of its own seed."""
     per_epoch = getattr(task, "train_images", state.total)
     end = min((state.done // per_epoch + 1) * per_epoch, state.total)
-    seed = state.seed * 1_000_003 + state.epoch
+    seed = (state.seed * 1_000_003 + state.epoch) % 2**63  # what generators take
     torch.manual_seed(seed)
     start = time.perf_counter()
     before = state.seconds
@@ -174,7 +104,7 @@ def _epoch(
     state.epoch += 1
 
 
-def _step(state: _State, task: Task, batch: Any, teacher: nn.Module | None) -> None:
+def _step(state: TuningState, task: Task, batch: Any, teacher: nn.Module | None) -> None:
     recipe = state.recipe
     for group in state.optimizer.param_groups:
         group["lr"] = recipe.rate(state.done, state.total)
@@ -193,87 +123,6 @@ def _step(state: _State, task: Task, batch: Any, teacher: nn.Module | None) -> N
         nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
     state.optimizer.step()
     state.advance(task.size(batch), value)
-
-
-class _State:
-    """All that changes during a fine-tune, and how it goes to a checkpoint and back."""
-
-    def __init__(self, model: nn.Module, recipe: Recipe, device: torch.device, seed: int, total: int) -> None:
-        self.model, self.recipe, self.device, self.seed, self.total = model, recipe, device, seed, total
-        self.done = self.steps = self.epoch = 0
-        self.loss = self.seconds = 0.0
-        self.optimizer = _optimizer(model, recipe)
-        self.average = {n: t.detach().clone() for n, t in self._floats().items()} if recipe.ema else {}
-
-    def advance(self, images: int, loss: float) -> None:
-        """Count a step and follow it with the averages."""
-        self.done += images
-        self.steps += 1
-        self.loss += (loss - self.loss) / min(self.steps, LOSS_MEMORY)
-        if self.average:
-            # the start of a short training must not dominate its average
-            decay = min(self.recipe.ema, (1 + self.steps) / (10 + self.steps))
-            current = self._floats()
-            with torch.no_grad():
-                for name, mean in self.average.items():
-                    mean.lerp_(current[name].to(mean), 1 - decay)
-
-    def use_average(self) -> None:
-        """Put the moving average into the model, if there is one."""
-        with torch.no_grad():
-            for name, tensor in self._floats().items():
-                if name in self.average:
-                    tensor.copy_(self.average[name])
-
-    def _floats(self) -> dict[str, Tensor]:
-        return {name: value for name, value in self.model.state_dict().items() if value.is_floating_point()}
-
-    def _identity(self) -> dict[str, Any]:
-        shapes = {name: list(value.shape) for name, value in self.model.state_dict().items()}
-        return {"recipe": asdict(self.recipe), "seed": self.seed, "total": self.total, "shapes": shapes}
-
-    def save(self, path: Path) -> None:
-        """Write everything to a checkpoint."""
-        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"average/{name}": value for name, value in self.average.items()}
-        for name, parameter in self.model.named_parameters():
-            if (momentum := self.optimizer.state[parameter].get("momentum_buffer")) is not None:
-                tensors[f"momentum/{name}"] = momentum
-        numbers = {k: getattr(self, k) for k in ("done", "steps", "epoch", "loss", "seconds")}
-        write_checkpoint(path, tensors, numbers, self._identity())
-
-    def resume(self, path: Path) -> None:
-        """Go on from a checkpoint, if there is one of the same training."""
-        found = read_checkpoint(path, self._identity())
-        if found is None:
-            return
-        tensors, numbers = found
-        self.model.load_state_dict(_part(tensors, "model/"))
-        for name, value in _part(tensors, "average/").items():
-            self.average[name].copy_(value)
-        for name, value in _part(tensors, "momentum/").items():
-            parameter = self.model.get_parameter(name)
-            self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(value).detach()
-        for name, number in numbers.items():
-            setattr(self, name, number)
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    trained = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in trained if recipe.decay_vectors or p.ndim > 1]
-    others = [p for p in trained if not recipe.decay_vectors and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        recipe.lr,
-        recipe.momentum,
-        nesterov=recipe.nesterov,
-        fused=True,  # one call for all parameters: small networks spend a tenth of a step here otherwise
-    )
 
 
 def move(batch: Any, device: torch.device) -> Any:

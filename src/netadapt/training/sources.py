@@ -96,7 +96,7 @@ def load_parquet(path: Path, decode: Decode) -> ImageStore:
         if not isinstance(source, bytes):
             raise DataError(f'{path}, row {index}: "image" holds no bytes; images must be inside the file')
     classes = _class_names(table.schema.metadata or {}, labels)
-    return _stored(path, sources, labels, classes, decode, lambda index: f"{path}, row {index}:")
+    return _stored(path, sources, labels, classes, decode, lambda index: f"{path}, row {index}")
 
 
 def _check_labels(path: Path, labels: Sequence[Any]) -> None:

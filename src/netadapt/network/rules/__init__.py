@@ -5,9 +5,15 @@ A rule takes an `Operation` and returns the labels of its results. An operation 
 
 from __future__ import annotations
 
-from netadapt.network.propagation import Operation, Value, footprint
+import logging
+
+from torch import Tensor
+
+from netadapt.network.operation import Operation, Value, footprint
 from netadapt.network.rules import contraction, elementwise, movement, normalisation, reduction
 from netadapt.network.rules.registry import RULES
+
+logger = logging.getLogger("netadapt")
 
 __all__ = ["RULES", "apply_rule", "contraction", "elementwise", "movement", "normalisation", "reduction"]
 
@@ -15,7 +21,14 @@ __all__ = ["RULES", "apply_rule", "contraction", "elementwise", "movement", "nor
 def apply_rule(op: Operation) -> Value:
     """Return the labels of the results of ``op`` and record what it costs."""
     rule, kind = RULES.get(op.name, (_unknown, "other"))
-    result = rule(op)
+    try:
+        result = rule(op)
+        followed = not isinstance(result, Tensor) or tuple(result.shape) == op.shape
+    except Exception:  # an unusual call of a known operation: whatever went wrong, pinning is always right
+        logger.debug("rule for %s%s failed", op.name, op.where, exc_info=True)
+        followed = False
+    if not followed:
+        result = op.pin_all(f"its channels reach a call of {op.name} that netadapt does not follow")
     if kind is not None and op.shape:
         first = result[0] if isinstance(result, list) else result
         outputs, batch, size = footprint(first)

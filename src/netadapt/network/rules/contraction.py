@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from netadapt.network import labels as L
-from netadapt.network.propagation import Operation, Parameter, Value
+from netadapt.network.operation import Operation, Parameter, Value
 from netadapt.network.rules.registry import rule
 from netadapt.network.structure import Kind
 
 ONE = torch.full((1,), L.NONE)
 
 
-@rule("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+@rule("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
 def convolution(op: Operation) -> Value:
     """Dense, depthwise (any multiplier), grouped, transposed."""
     labels, weight, groups = op.labels("input"), op.value("weight"), int(op.args["groups"])
@@ -29,9 +29,17 @@ def convolution(op: Operation) -> Value:
     outputs, fan_in, kind = _weight_atoms(op, weight, channels, groups)
     _tie_bias(op, outputs)
     stride = op.args["stride"]
-    op.cost(kind, channels, outputs, fan_in=fan_in, kernel=weight.shape[2:],
-            stride=[stride] * space if isinstance(stride, int) else list(stride) * (space // len(stride)),
-            input_size=labels.shape[2:], output_size=op.shape[2:], batch=labels.shape[0])  # fmt: skip
+    op.cost(
+        kind,
+        channels,
+        outputs,
+        fan_in=fan_in,
+        kernel=weight.shape[2:],
+        stride=[stride] * space if isinstance(stride, int) else list(stride) * (space // len(stride)),
+        input_size=labels.shape[2:],
+        output_size=op.shape[2:],
+        batch=labels.shape[0],
+    )
     return L.along(outputs, 1, op.shape)
 
 
@@ -89,7 +97,7 @@ def addmm(op: Operation) -> Value:
     return _matrix(op, op.labels("mat1"), weight, op.value("self"))
 
 
-@rule("matmul", "mm", "bmm")
+@rule("matmul mm bmm")
 def matmul(op: Operation) -> Value:
     """``input @ weight``; products of activations are pinned."""
     weight = op.value("other" if op.name == "matmul" else "mat2")

@@ -9,23 +9,29 @@ import torch
 from torch import Tensor
 
 from netadapt.network.labels import compact, none, spread, varying, vector
-from netadapt.network.propagation import Operation, Value
+from netadapt.network.operation import Operation, Value
 from netadapt.network.rules.registry import rule
 
+COSTLY = """
+    abs add addcdiv addcmul atan celu clamp clamp_max clamp_min clip cos div divide elu erf exp expm1 floor gelu
+    hardshrink hardsigmoid hardswish hardtanh leaky_relu lerp log log1p log_sigmoid masked_fill maximum minimum
+    mish mul multiply neg pow reciprocal relu relu6 rrelu rsqrt rsub selu sigmoid sign silu sin softplus
+    softshrink sqrt square sub subtract tan tanh tanhshrink threshold true_divide where eq ge gt le lt ne
+    logical_and logical_not logical_or
+"""
+FREE = """
+    alias alpha_dropout clone contiguous detach dropout feature_alpha_dropout feature_dropout lift_fresh
+    lift_fresh_copy native_dropout to type_as _to_copy float double half
+"""
+CONSTANT = """
+    _assert_tensor_metadata _assert_scalar _assert_async sym_constrain_range_for_size arange empty full linspace
+    ones rand randn scalar_tensor zeros eye empty_like full_like new_empty new_full new_ones new_zeros ones_like
+    zeros_like rand_like randn_like
+"""
 
-@rule(
-    "abs", "add", "addcdiv", "addcmul", "atan", "celu", "clamp", "clamp_max", "clamp_min", "clip", "cos", "div", "divide",
-    "elu", "erf", "exp", "expm1", "floor", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu",
-    "lerp", "log", "log1p", "log_sigmoid", "masked_fill", "maximum", "minimum", "mish", "mul", "multiply", "neg", "pow",
-    "reciprocal", "relu", "relu6", "rrelu", "rsqrt", "rsub", "selu", "sigmoid", "sign", "silu", "sin", "softplus", "softshrink",
-    "sqrt", "square", "sub", "subtract", "tan", "tanh", "tanhshrink", "threshold", "true_divide", "where",
-    "eq", "ge", "gt", "le", "lt", "ne", "logical_and", "logical_not", "logical_or",
-    kind="elementwise",
-)  # fmt: skip
-@rule(
-    "alias", "alpha_dropout", "clone", "contiguous", "detach", "dropout", "feature_alpha_dropout", "feature_dropout",
-    "lift_fresh", "lift_fresh_copy", "native_dropout", "to", "type_as", "_to_copy", "float", "double", "half",
-)  # fmt: skip
+
+@rule(COSTLY, kind="elementwise")
+@rule(FREE)
 def elementwise(op: Operation) -> Value:
     """Tie the labels of all tensor arguments as they broadcast."""
     tensors = [t for t in op.tensors() if t.ndim] or [none(op.shape)]
@@ -46,9 +52,7 @@ def prelu(op: Operation) -> Value:
     return labels
 
 
-@rule("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size", "arange", "empty", "full", "linspace", "ones", "rand", "randn", "scalar_tensor", "zeros", "eye",
-      "empty_like", "full_like", "new_empty", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like",
-      "bernoulli", "rand_like", "randn_like", "tril", "triu")  # fmt: skip
+@rule(CONSTANT)
 def constant(op: Operation) -> Value:
     """Made in ``forward``: belongs to no unit; whether its size follows a removal, the proof finds out."""
     return none(op.shape)

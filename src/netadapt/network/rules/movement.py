@@ -9,8 +9,16 @@ import torch
 from torch import Tensor, fx
 
 from netadapt.network import labels as L
-from netadapt.network.propagation import Operation, Parameter, Value
+from netadapt.network.operation import Operation, Parameter, Value
 from netadapt.network.rules.registry import rule
+
+PADS = """
+    pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d
+    replication_pad3d
+"""
+COPIES = """
+    flip roll repeat tile pixel_shuffle pixel_unshuffle channel_shuffle
+"""
 
 
 def run(op: Operation) -> Value:
@@ -27,20 +35,18 @@ def _swapped(op: Operation, value: Value) -> Value:
     return op.as_labels(value)
 
 
-@rule(
-    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "ravel"
-)
+@rule("view reshape _unsafe_view flatten unflatten squeeze unsqueeze view_as reshape_as ravel")
 def reshaped(op: Operation) -> Value:
-    """New sizes in the same order; where units are split over dimensions, the pieces stay equally long."""
+    """Give new sizes in the same order; where units are split over dimensions, the pieces stay equally long."""
     result, pieces = L.reshape(op.labels("self"), op.shape)
     for piece in pieces:
         op.tie(piece, piece[:, :1])
     return result
 
 
-@rule("permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "numpy_T", "matrix_H", "mT")
+@rule("permute transpose t swapaxes swapdims movedim numpy_T matrix_H mT")
 def permuted(op: Operation) -> Value:
-    """New order of dimensions; parameters stay parameters."""
+    """Give a new order of dimensions; parameters stay parameters."""
     value = op.value("self")
     if isinstance(value, Parameter) and op.name in ("permute", "transpose", "t"):
         order = torch.empty([dim + 1 for dim in range(len(value.shape))])  # sizes that name the dimensions
@@ -49,16 +55,16 @@ def permuted(op: Operation) -> Value:
     return run(op)
 
 
-@rule("expand", "expand_as", "broadcast_to")
+@rule("expand expand_as broadcast_to")
 def expanded(op: Operation) -> Value:
     """Repeat without memory."""
     small = L.compact(op.labels("self"))
     return L.spread(small, op.shape)
 
 
-@rule("slice", "select", "narrow")
+@rule("slice select narrow")
 def sliced(op: Operation) -> Value:
-    """A part along one dimension: free in batch and space, pinned along units (its bounds do not follow)."""
+    """Take a part along one dimension: free in batch and space, pinned along units (its bounds do not follow)."""
     labels, dim = op.labels("self"), op.args["dim"]
     whole = op.name == "slice" and op.shape == tuple(labels.shape)
     if dim % labels.ndim in L.varying(labels) and not whole:
@@ -66,13 +72,15 @@ def sliced(op: Operation) -> Value:
     return run(op)
 
 
-@rule("chunk", "split", "split_with_sizes", "tensor_split", "unbind", "unsafe_chunk", "unsafe_split")
+@rule("chunk split split_with_sizes tensor_split unbind unsafe_chunk unsafe_split")
 def pieces(op: Operation) -> Value:
     """Equal pieces of the units stay equal: the i-th units of all pieces are tied; unequal ones are pinned."""
     labels, dim = op.labels("self"), op.args["dim"]
     if dim % labels.ndim not in L.varying(labels):
-        return [L.spread(L.compact(labels).squeeze(dim) if op.name == "unbind" else L.compact(labels), shape)
-                for shape in op.shapes]  # fmt: skip
+        return [
+            L.spread(L.compact(labels).squeeze(dim) if op.name == "unbind" else L.compact(labels), shape)
+            for shape in op.shapes
+        ]
     parts: list[Tensor] = run(op)
     if op.name == "unbind":
         op.pin(labels, "unbind takes channels apart")
@@ -84,7 +92,7 @@ def pieces(op: Operation) -> Value:
     return parts
 
 
-@rule("cat", "concat", "concatenate", kind="other")
+@rule("cat concat concatenate", kind="other")
 def concatenated(op: Operation) -> Value:
     """One behind the other, without materialising what is constant."""
     items = [op.as_labels(v) for v in op.value("tensors")]
@@ -108,10 +116,9 @@ def _without(shape: torch.Size, dim: int) -> list[int]:
     return [1 if d == dim else size for d, size in enumerate(shape)]
 
 
-@rule("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
-      "replication_pad2d", "replication_pad3d", kind="other")  # fmt: skip
+@rule(PADS, kind="other")
 def padded(op: Operation) -> Value:
-    """Padding of space is free; padded channels are new atoms that live on no parameter."""
+    """Pad: space is free; padded channels are new atoms that live on no parameter."""
     labels = op.labels("self" if "self" in op.args else "input")
     amounts = list(op.args["pad"] if "pad" in op.args else op.args["padding"])
     small = L.compact(labels)
@@ -131,8 +138,7 @@ def padded(op: Operation) -> Value:
     return L.spread(small, op.shape)
 
 
-@rule("flip", "roll", "repeat", "tile", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "repeat_interleave", "index_select",
-      kind="other")  # fmt: skip
+@rule(COPIES, kind="other")
 def rearranged(op: Operation) -> Value:
-    """Copies elements to new places; whether it follows a removal of units, the proof finds out."""
+    """Copy elements to new places; whether it follows a removal of units, the proof finds out."""
     return run(op)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from netadapt.network.labels import varying, vector
-from netadapt.network.propagation import Operation, Parameter, Value
+from netadapt.network.operation import Operation, Parameter, Value
 from netadapt.network.rules.registry import rule
 
 
@@ -22,7 +22,7 @@ def _tie_channels(op: Operation, labels: Tensor) -> Value:
     return labels
 
 
-@rule("batch_norm", "instance_norm", kind="norm")
+@rule("batch_norm instance_norm", kind="norm")
 def per_channel(op: Operation) -> Value:
     """Statistics of one channel at a time."""
     return _tie_channels(op, op.labels("input"))
@@ -37,7 +37,7 @@ def group_norm(op: Operation) -> Value:
     return op.pin_all("group_norm mixes the statistics of several channels: removing one would change the others")
 
 
-@rule("layer_norm", "rms_norm", kind="norm")
+@rule("layer_norm rms_norm", kind="norm")
 def layer_norm(op: Operation) -> Value:
     """Exact only where no units lie along the normalised dimensions."""
     labels = op.labels("input")

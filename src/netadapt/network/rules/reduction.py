@@ -7,23 +7,27 @@ import re
 from torch import Tensor
 
 from netadapt.network import labels as L
-from netadapt.network.propagation import Operation, Value
+from netadapt.network.operation import Operation, Value
 from netadapt.network.rules.elementwise import elementwise
 from netadapt.network.rules.registry import rule
 
+POOLS = """
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
+    adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
+    max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+"""
+RESIZES = """
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d
+    _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d
+    _upsample_bilinear2d_aa _upsample_bicubic2d_aa
+"""
+REDUCTIONS = """
+    mean sum amax amin max min var std prod norm linalg_vector_norm logsumexp any all
+"""
 
-@rule(
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
-    "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d",
-    "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices",
-    kind="pool",
-)  # fmt: skip
-@rule(
-    "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
-    "_upsample_nearest_exact3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d",
-    "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
-    kind="other",
-)  # fmt: skip
+
+@rule(POOLS, kind="pool")
+@rule(RESIZES, kind="other")
 def over_space(op: Operation) -> Value:
     """Each channel by itself, over the last one, two or three dimensions."""
     labels = op.labels("self" if "self" in op.args else "input")
@@ -38,8 +42,7 @@ def over_space(op: Operation) -> Value:
     return L.spread(small, op.shape)
 
 
-@rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "prod", "norm", "linalg_vector_norm", "logsumexp", "any", "all",
-      kind="pool")  # fmt: skip
+@rule(REDUCTIONS, kind="pool")
 def reduced(op: Operation) -> Value:
     """Over some dimensions; over units it mixes them, which no removal leaves exact."""
     if "other" in op.args:  # max(a, b)
@@ -57,9 +60,7 @@ def reduced(op: Operation) -> Value:
     return [L.spread(small, s) for s in op.shapes] if isinstance(value, list | tuple) else L.spread(small, op.shape)
 
 
-@rule(
-    "softmax", "log_softmax", "softmin", "cumsum", "normalize", "glu", "argmax", "argmin", "sort", "topk", kind="other"
-)
+@rule("softmax log_softmax softmin cumsum normalize glu argmax argmin sort topk", kind="other")
 def along_dimension(op: Operation) -> Value:
     """Mixes what lies along one dimension."""
     labels, dim = next(op.tensors()), op.args.get("dim")

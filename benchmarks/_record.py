@@ -1,0 +1,61 @@
+"""Writes what a benchmark found to benchmarks/results/NAME.json, with all that is needed to repeat it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("netadapt", "torch", "numpy", "scipy", "onnxruntime")
+
+
+def record(name: str, values: Mapping[str, Any], seed: int) -> Path:
+    """Write ``values`` with seed, machine, versions and command.
+
+    Args:
+        name: of the file, without ending; an earlier result of that name is replaced.
+        values: anything that JSON can hold; units in the keys.
+        seed: of everything that was drawn.
+
+    Returns:
+        The file written.
+    """
+    document = {
+        "name": name,
+        "values": dict(values),
+        "seed": seed,
+        "command": " ".join(["python", *(_relative(word) for word in sys.argv)]),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": {package: version(package) for package in _PACKAGES},
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def machine() -> dict[str, Any]:
+    """Return processor, cores, load and system."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "load_1_min": round(os.getloadavg()[0], 2),
+        "threads": os.environ.get("OMP_NUM_THREADS", "unset"),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+    }
+
+
+def _relative(word: str) -> str:
+    root = f"{Path(__file__).parents[1]}/"
+    return word.removeprefix(root)

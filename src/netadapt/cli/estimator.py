@@ -1,0 +1,138 @@
+"""``netadapt estimator``: build what predicts latency on a platform, look at it, and check it on unseen networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from netadapt.cli.options import Json
+from netadapt.cli.output import counting, result, result_json, seconds
+
+if TYPE_CHECKING:
+    from netadapt.network import Network
+    from netadapt.platforms import Platform
+    from netadapt.resources.estimator import Estimator
+    from netadapt.resources.meter import Meter
+
+app = typer.Typer(help="Build, show or verify an estimator.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class Kind(StrEnum):
+    """Which estimator."""
+
+    network = "network"
+    table = "table"
+
+
+_Platform = Annotated[str, typer.Argument(metavar="PLATFORM", help="Where it is measured.")]
+_Model = Annotated[str, typer.Option("--model", "-m", help="MODEL whose widths it is for.")]
+_Networks = Annotated[
+    int, typer.Option(min=8, help="Networks measured to fit it; those on disk are not measured again.")
+]
+_Kind = Annotated[Kind, typer.Option(help="Fitted to whole networks, or the paper's layer-wise table.")]
+
+
+@app.command()
+def build(
+    platform: _Platform, model: _Model, networks: _Networks = 64, kind: _Kind = Kind.network, as_json: Json = False
+) -> None:
+    """Measure networks and fit.
+
+    What is measured stays on disk for every later run.
+    """
+    _print(_with_estimator(platform, model, networks, kind, _facts), as_json)
+
+
+@app.command()
+def show(platform: _Platform, model: _Model, as_json: Json = False) -> None:
+    """Say what has been measured so far."""
+    from netadapt.cli.samples import stored
+    from netadapt.resources.samples import cache_folder
+
+    def facts(network: Network, opened: Platform) -> dict[str, Any]:
+        return {"platform": opened.name, "cache": str(cache_folder())} | stored(network, opened)
+
+    _print(_opened(platform, model, facts), as_json)
+
+
+@app.command()
+def verify(
+    platform: _Platform,
+    model: _Model,
+    networks: _Networks = 64,
+    kind: _Kind = Kind.network,
+    unseen: Annotated[int, typer.Option(min=2, help="Networks that it is judged on.")] = 40,
+    as_json: Json = False,
+) -> None:
+    """Judge it on networks that it has not seen."""
+    from netadapt.resources.verify import verify as compare
+
+    def facts(network: Network, opened: Platform, meter: Meter, estimator: Estimator) -> dict[str, Any]:
+        return compare(network, opened, estimator, unseen, meter=meter)
+
+    told = _with_estimator(platform, model, networks, kind, facts)
+    if not as_json:
+        told.pop("pairs")
+    _print(told, as_json)
+
+
+_Facts = Callable[["Network", "Platform", "Meter", "Estimator"], dict[str, Any]]
+
+
+def _with_estimator(platform: str, model: str, networks: int, kind: Kind, facts: _Facts) -> dict[str, Any]:
+    """Build (or take from disk) the latency estimator and return what ``facts`` says of it."""
+
+    def told(network: Network, opened: Platform) -> dict[str, Any]:
+        from netadapt.resources.build import build_estimators
+        from netadapt.resources.meter import Meter
+
+        meter = Meter(network, opened)
+        with counting("measuring networks") as progress:
+            estimators = build_estimators(
+                network, opened, ["latency"], kind=kind.value, networks=networks, meter=meter, progress=progress
+            )
+        return {"platform": opened.name, "kind": kind.value} | facts(network, opened, meter, estimators["latency"])
+
+    return _opened(platform, model, told)
+
+
+def _opened(name: str, model: str, told: Callable[[Network, Platform], dict[str, Any]]) -> dict[str, Any]:
+    from netadapt.models import resolve_model
+    from netadapt.network import trace
+    from netadapt.platforms import resolve_platform
+
+    platform = resolve_platform(name)
+    try:
+        return told(trace(*resolve_model(model)), platform)
+    finally:
+        platform.close()
+
+
+def _facts(network: Network, platform: Platform, meter: Meter, estimator: Estimator) -> dict[str, Any]:
+    return {
+        "original_ms": meter.initial["latency"],
+        "networks_measured": getattr(estimator, "networks_measured", None),
+        "build_seconds": getattr(estimator, "build_seconds", None),
+        "left_out_error": getattr(estimator, "left_out_error", None),
+    }
+
+
+def _print(told: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        result_json(told)
+        return
+    for key, value in told.items():
+        result(f"{key.replace('_', ' '):<18} {_shown(key, value)}")
+
+
+def _shown(key: str, value: Any) -> str:
+    if value is None:
+        return "not known"
+    if key.endswith("seconds"):
+        return seconds(value)
+    if key in ("mean_error", "worst_error", "bias", "repeatability", "left_out_error"):
+        return f"{100 * value:.2f} %"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from netadapt.network import trace
+from netadapt.network.prove import prove
+
+IMAGE = torch.randn(1, 3, 8, 8)
+
+
+class Sized(nn.Module):
+    """Works for its own width only; ``loud`` says so with an error, the other is just wrong."""
+
+    def __init__(self, width: int, loud: bool) -> None:
+        super().__init__()
+        self.width, self.loud = width, loud
+
+    def forward(self, x):
+        if self.loud:
+            return x.view(x.shape[0], self.width, 8, 8)
+        return x * (self.width / x.shape[1])
+
+
+def net(*at: int, loud: bool) -> nn.Sequential:
+    parts: list[nn.Module] = [nn.Conv2d(3, 8, 1)]
+    for i in range(8):
+        parts += [Sized(8, loud) if i in at else nn.Identity(), nn.Conv2d(8, 8, 1)]
+    return nn.Sequential(*parts)
+
+
+def test_culprits_are_found_among_the_innocent():
+    for loud in (True, False):
+        network = trace(net(1, 5, loud=loud), IMAGE, prove=False)
+        assert len(network.groups) == 8
+        failures = prove(network).failures
+        assert set(failures) == {"2", "10"}
+        assert all(("RuntimeError" if loud else "values differ") in reason for reason in failures.values())
+        network.prove()
+        assert set(network.widths) == {"0", "4", "6", "8", "12", "14"}
+        assert "removing its channels does not work" in network.pinned[0].reason
+        assert not prove(network).failures
+
+
+def test_zero_scales_hide_nothing():
+    branch = nn.Sequential(nn.Conv2d(3, 8, 1), Sized(8, False), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1))
+    nn.init.zeros_(branch[2].weight)
+    nn.init.zeros_(branch[3].weight)
+    assert trace(branch, IMAGE).groups == ()
+
+
+def test_a_model_that_bears_no_random_weights_is_proved_with_its_own():
+    class Picky(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+            with torch.no_grad():
+                self.a.weight.mul_(1e-2)
+
+        def forward(self, x):
+            return self.b((10 * self.a(x) - 5).exp().exp())
+
+    network = trace(Picky(), IMAGE)
+    assert network.widths == {"a": 8} and network.proof.modes == ("eval", "train")
+    assert "own weights only: outputs are not finite" in network.proof.notes[0]
+
+
+def test_without_groups_there_is_nothing_to_prove():
+    network = trace(nn.Conv2d(3, 4, 1), IMAGE)
+    assert network.groups == () and network.proof.modes == ()

@@ -1,0 +1,43 @@
+"""The server as a program: what it imports, and what it says on its pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from netadapt.platforms import session_client
+
+SERVER = Path(session_client.__file__).with_name("session_server.py")
+FORBIDDEN = """
+import runpy, sys
+sys.argv = [sys.argv[1]]
+runpy.run_path(sys.argv[0], run_name="__main__")
+print([name for name in ("torch", "netadapt", "onnx", "scipy") if name in sys.modules], file=sys.stderr)
+"""
+
+
+def test_it_imports_the_runtime_only():
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", FORBIDDEN, str(SERVER)], input="", capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout).keys() == {"version"}
+    assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
+def test_it_answers_one_line_per_request_and_ends_with_its_input(tmp_path):
+    request = {"model": str(tmp_path / "missing.onnx"), "seconds": 0.01, "warmups": 1}
+    request |= {"threads": 1, "cores": [], "limit_s": 20}
+    done = subprocess.Popen(
+        [sys.executable, "-P", str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    done.stdout.readline()
+    for _ in range(2):
+        done.stdin.write(json.dumps(request) + "\n")
+        done.stdin.flush()
+        answer = json.loads(done.stdout.readline())
+        assert "NO_SUCHFILE" in answer["error"].upper().replace(" ", "_")
+    done.communicate()
+    assert done.returncode == 0

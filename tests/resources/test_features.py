@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from netadapt.models import resolve_model
+from netadapt.network import trace
+from netadapt.resources.designs import design
+from netadapt.resources.features import MACS, NETWORK_COLUMNS, PEAK, WEIGHTS, Features, _Basis
+
+
+@pytest.fixture(scope="module")
+def columns(mobile):
+    widths = np.concatenate([design(mobile, 12, 1), [list(mobile.widths.values())]])
+    return widths, Features(mobile, 16, 0.5)(widths)
+
+
+def test_the_original_network_is_one(columns):
+    _, (linear, position) = columns
+    known = [NETWORK_COLUMNS.index(name) for name in NETWORK_COLUMNS if not name.startswith("thin")]
+    assert linear[-1, known] == pytest.approx(1)
+    assert position[-1] == pytest.approx(0, abs=1e-6)
+
+
+def test_macs_and_weights_follow_the_algebra(mobile, columns):
+    widths, (linear, _) = columns
+    assert linear[:, MACS] == pytest.approx(mobile.macs_of(widths) / mobile.macs(), rel=1e-5)
+    assert linear[:, WEIGHTS] == pytest.approx(mobile.parameters_of(widths) / mobile.parameters(), rel=0.02)
+    assert np.all(linear[:, PEAK] <= 1 + 1e-6)
+
+
+def test_widths_within_one_vector_differ_only_in_unpadded_columns(mobile):
+    features = Features(mobile, 16, 0.5)
+    widths = np.array([[16 * (width // 16) for width in mobile.widths.values()]])
+    low = np.maximum(widths - 15, 1)
+    first, second = features(widths)[0], features(low)[0]
+    padded = [NETWORK_COLUMNS.index(name) for name in ("dense macs", "depthwise macs", "first macs")]
+    padded += range(len(NETWORK_COLUMNS), first.shape[1])
+    assert first[:, padded] == pytest.approx(second[:, padded], rel=1e-6)
+
+
+def test_every_column_has_a_block(mobile, columns):
+    features = Features(mobile, 16, 0.5)
+    assert len(features.block_of_column) == columns[1][0].shape[1]
+    assert set(features.block_of_column) == set(range(features.blocks))
+
+
+def test_identical_layers_share_their_columns():
+    wide = trace(*resolve_model("resnet20"), prove=False)
+    layers = [layer for layer in wide.layers if layer.kind == "conv"]
+    smooth = Features(wide, 8, 0.5)
+    assert len(smooth.block_of_column) < len(NETWORK_COLUMNS) + 12 * len(layers) / 2
+
+
+def test_smooth_columns_are_nearly_a_radial_kernel():
+    points = np.arange(33) / 32
+    table = _Basis(0.6).table(32)
+    assert table.T @ table == pytest.approx(np.exp(-((points[:, None] - points) ** 2) / 2 / 0.36), abs=0.01)

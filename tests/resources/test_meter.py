@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.platforms.simulated import SimulatedPlatform
+from netadapt.resources.designs import design
+from netadapt.resources.meter import Meter
+from netadapt.resources.rounds import RoundsProtocol
+
+
+class _Counting(SimulatedPlatform):
+    """Counts sessions; stops working after a number of them."""
+
+    def __init__(self, *, limit: int = 10**9, **simulation) -> None:
+        super().__init__(**simulation)
+        self.count, self.limit = 0, limit
+
+    def session(self, artifact, *, seconds, warmups):
+        self.count += 1
+        if self.count > self.limit:
+            raise PlatformError("gone")
+        return super().session(artifact, seconds=seconds, warmups=warmups)
+
+
+def _truth(network, widths):
+    return np.array([SimulatedPlatform().predict(network, network.mapping(row)).latency_ms for row in widths])
+
+
+def test_values_are_on_the_scale_of_the_original(mobile, tmp_path):
+    widths, meter = design(mobile, 12, 0), Meter(mobile, SimulatedPlatform(), tmp_path)
+    assert meter.initial["latency"] == pytest.approx(SimulatedPlatform().predict(mobile).latency_ms)
+    assert meter.measure_widths(widths)["latency"] == pytest.approx(_truth(mobile, widths))
+    resumed = Meter(mobile, SimulatedPlatform(), tmp_path, initial={"latency": 1.0, "energy": 1.0, "memory": 1.0})
+    ratios = _truth(mobile, widths) / SimulatedPlatform().predict(mobile).latency_ms
+    assert resumed.measure_widths(widths)["latency"] == pytest.approx(ratios)
+
+
+def test_what_is_on_disk_is_not_measured_again(mobile, tmp_path):
+    widths = design(mobile, 12, 0)
+    first = Meter(mobile, _Counting(noise=0.02), tmp_path, initial={"latency": 1, "energy": 1, "memory": 1})
+    values = first.measure_widths(widths[:8])
+    platform = _Counting(noise=0.02)
+    second = Meter(mobile, platform, tmp_path, initial={"latency": 1, "energy": 1, "memory": 1})
+    assert np.array_equal(second.measure_widths(widths[:8])["latency"], values["latency"])
+    assert platform.count == 0 and second.build_seconds == pytest.approx(first.build_seconds)
+    both = second.measure_widths(widths)
+    assert np.array_equal(both["energy"][:8], values["energy"])
+    assert platform.count == 3 * (4 + 1)
+
+
+def test_a_stopped_measurement_keeps_its_finished_chunks(mobile, tmp_path):
+    widths, initial = design(mobile, 12, 0), {"latency": 1.0, "energy": 1.0, "memory": 1.0}
+    per_chunk = 3 * (4 + 1)
+    with pytest.raises(PlatformError, match="gone"):
+        Meter(mobile, _Counting(limit=2 * per_chunk + 4), tmp_path, initial=initial, chunk=4).measure_widths(widths)
+    platform, seen = _Counting(), []
+    Meter(mobile, platform, tmp_path, initial=initial, chunk=4).measure_widths(widths, lambda *done: seen.append(done))
+    assert platform.count == per_chunk
+    assert seen == [(8, 12), (12, 12)]
+
+
+def test_repeated_widths_are_measured_once(mobile, tmp_path):
+    platform = _Counting()
+    initial = {"latency": 1, "energy": 1, "memory": 1}
+    meter = Meter(mobile, platform, tmp_path, protocol=RoundsProtocol(rounds=1), initial=initial)
+    values = meter.measure_widths(np.repeat(design(mobile, 1, 0), 3, axis=0))["latency"]
+    assert np.ptp(values) == 0 and platform.count == 2
+
+
+def test_modules_are_measured_end_to_end_and_added(tiny, tmp_path):
+    meter = Meter(tiny, SimulatedPlatform(), tmp_path)
+    widths = {name: width // 2 for name, width in tiny.widths.items()}
+    module = tiny.shrink({name: range(width) for name, width in widths.items()})
+    (measurement,) = meter.measure_modules([module], sessions=3)
+    truth = SimulatedPlatform().predict(tiny, widths)
+    assert measurement.median_ms == pytest.approx(truth.latency_ms)
+    assert meter.values_of(measurement)["latency"] == pytest.approx(truth.latency_ms)
+    assert measurement.ratio == pytest.approx(truth.latency_ms / meter.initial["latency"])
+    meter.add(widths, measurement)
+    rows, values = meter.data("energy")
+    assert rows.tolist() == [list(tiny.widths.values()), list(widths.values())]
+    assert values == pytest.approx([meter.initial["energy"], truth.energy_mj])
+
+
+def test_values_follow_the_ratio_when_the_machine_has_slowed_down(tiny, tmp_path):
+    meter = Meter(tiny, SimulatedPlatform(drift=0.01), tmp_path)
+    before = meter.initial["latency"]
+    (measurement,) = meter.measure_modules([tiny.model], sessions=5)
+    assert measurement.median_ms > 1.05 * before
+    assert meter.values_of(measurement)["latency"] == pytest.approx(before, rel=0.03)
+
+
+def test_an_added_step_is_stored_once_but_used_only_by_who_added_it(tiny, tmp_path):
+    meter = Meter(tiny, SimulatedPlatform(), tmp_path)
+    widths = {name: width // 2 for name, width in tiny.widths.items()}
+    (measurement,) = meter.measure_modules([tiny.shrink({n: range(w) for n, w in widths.items()})])
+    for _ in range(2):
+        meter.add(list(widths.values()), measurement)
+    other = Meter(tiny, SimulatedPlatform(), tmp_path)
+    assert len(other._records("step")) == 1
+    assert len(meter.data("latency")[0]) == 2 and len(other.data("latency")[0]) == 1
+
+
+def test_an_unusable_reference_is_refused(tiny, tmp_path):
+    with pytest.raises(MeasurementUnusable, match="differ too much"):
+        _ = Meter(tiny, SimulatedPlatform(noise=0.7), tmp_path).initial
+
+
+def test_platforms_do_not_share_samples(mobile, tmp_path):
+    Meter(mobile, SimulatedPlatform(), tmp_path).measure_widths(design(mobile, 2, 0))
+    platform = _Counting(staircase=8)
+    Meter(mobile, platform, tmp_path, initial={"latency": 1, "energy": 1, "memory": 1}).measure_widths(
+        design(mobile, 2, 0)
+    )
+    assert platform.count > 0

@@ -1,0 +1,369 @@
+"""Whole runs on the simulated platform: the real trace, surgery, training, journal and report, on a tiny network."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from netadapt import Adaptation, Family, adapt, load
+from netadapt.errors import BudgetError, BudgetUnreachable, ConfigError, Interrupted
+from netadapt.network import trace
+from netadapt.runs.journal import read_records
+from netadapt.runs.status import status
+from netadapt.training.task import Score
+
+ROOT = Path(__file__).parents[2]
+IMAGE = torch.zeros(1, 3, 16, 16)
+QUICK: dict[str, Any] = {
+    "platform": "simulated?staircase=8",
+    "first_step": "15%",
+    "networks": 12,
+    "contenders": 2,
+    "short_term": {"images": 64, "lr": 0.01},
+    "long_term": {"images": 256, "lr": 0.02},
+}
+
+
+class SmallNet(nn.Module):
+    """Two convolutions with norms and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(64)
+        self.second = nn.Conv2d(64, 96, 3, padding=1, stride=2, bias=False)
+        self.second_norm = nn.BatchNorm2d(96)
+        self.classifier = nn.Linear(96, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first_norm(self.first(x)).relu()
+        x = self.second_norm(self.second(x)).relu()
+        logits: Tensor = self.classifier(x.mean(dim=(2, 3)))
+        return logits
+
+
+def small_net() -> SmallNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return SmallNet().eval()
+
+
+class Colours:
+    """A user's own task: which of four colours dominates an image."""
+
+    def _images(self, seed: int, count: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.randint(0, 4, (count,), generator=generator)
+        images = torch.rand(count, 3, 16, 16, generator=generator) * 0.9
+        tint = torch.tensor([[0.4, 0, 0], [0, 0.4, 0], [0, 0, 0.4], [0.2, 0.2, 0.2]])
+        return images + tint[labels][:, :, None, None], labels
+
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for number in itertools.count():
+            yield self._images(1000 * seed + number, 16)
+
+    def size(self, batch: tuple[Tensor, Tensor]) -> int:
+        return len(batch[1])
+
+    def forward(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        logits: Tensor = model(batch[0])
+        return logits
+
+    def loss(self, outputs: Tensor, batch: tuple[Tensor, Tensor], teacher_outputs: Any | None = None) -> Tensor:
+        return F.cross_entropy(outputs, batch[1])
+
+    def evaluate(self, model: nn.Module, split: str) -> Score:
+        images, labels = self._images({"selection": 7, "test": 8}[split], 64)
+        with torch.inference_mode():
+            outputs = model.eval()(images)
+        accuracy = float((outputs.argmax(1) == labels).float().mean())
+        return Score(accuracy, float(F.cross_entropy(outputs, labels)), 64)
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NETADAPT_CACHE", str(tmp_path / "cache"))
+
+
+def run(folder: Path, budget: Any = "50%", **options: Any) -> Family:
+    return adapt(small_net(), IMAGE, Colours(), budget, run=folder, **{**QUICK, **options})
+
+
+def told(folder: Path) -> list[Any]:
+    """What a run decided, without times."""
+    steps = [r.data for r in read_records(folder / "journal.jsonl") if r.type == "step"]
+    keys = ("iteration", "group", "widths", "measured", "accuracy", "loss", "training_images")
+    return [{key: step[key] for key in keys} for step in steps]
+
+
+@pytest.mark.parametrize("mode", ["fast", "faithful"])
+@pytest.mark.parametrize("filters", ["refit", "norm"])
+def test_a_network_is_adapted_to_half_its_latency(tmp_path: Path, mode: str, filters: str) -> None:
+    family = run(tmp_path / "run", mode=mode, filters=filters)
+    summary = status(tmp_path / "run")
+    assert summary["met"]
+    assert family.best.resources["latency"] <= 0.5 * family.initial.resources["latency"]
+    assert family.best.test_accuracy is not None and family.best.tuned
+    assert [v.name for v in family.variants] == [f"{i:03d}" for i in range(1, len(family.variants) + 1)]
+    assert summary["final"]["latency_ms"] <= 0.5 * summary["initial"]["latency_ms"]
+    assert summary["training_images"] > 256 and summary["forward_images"] > 0
+    model = load(family.best.folder, model=small_net())
+    assert trace(model, IMAGE).macs() == family.best.resources["macs"]
+
+
+def test_the_run_folder_has_everything_that_its_user_needs(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    names = {path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*")}
+    wanted = {"config.toml", "environment.json", "journal.jsonl", "curve.csv", "report.html", "variants/000/load.py"}
+    wanted |= {f"variants/001/{name}" for name in ("architecture.json", "weights.safetensors", "measurement.json")}
+    assert wanted <= names
+    assert not any("proposals/" in name for name in names)
+    records = [record.type for record in read_records(tmp_path / "run" / "journal.jsonl")]
+    assert records[:2] == ["start", "estimator"]
+    assert {"iteration", "proposal", "step", "long_term", "uniform", "final"} <= set(records)
+
+
+def test_every_step_meets_all_its_constraints_with_two_resources(tmp_path: Path) -> None:
+    budget = {"latency": "60%", "parameters": "40%"}
+    family = run(tmp_path / "run", budget, uniform=False)
+    records = read_records(tmp_path / "run" / "journal.jsonl")
+    constraints = {r.data["iteration"]: r.data["constraint"] for r in records if r.type == "iteration"}
+    before = dict(family.initial.resources)
+    for variant in family.variants:
+        constraint = constraints[variant.iteration]
+        assert set(constraint) == {"latency", "parameters"}
+        assert variant.resources["parameters"] <= constraint["parameters"]
+        assert variant.resources["latency"] <= constraint["latency"] * 1.05  # an estimate had promised it
+        assert variant.resources["parameters"] <= before["parameters"]
+        before = dict(variant.resources)
+    assert status(tmp_path / "run")["met"]
+    assert family.best.resources["parameters"] <= 0.4 * family.initial.resources["parameters"]
+
+
+def test_a_run_is_an_iterator_that_can_be_left_and_taken_up(tmp_path: Path) -> None:
+    adaptation = Adaptation(small_net(), IMAGE, Colours(), "50%", run=tmp_path / "run", **QUICK)
+    first = next(iter(adaptation))
+    adaptation.close()
+    assert first.iteration == 1 and first.groups and first.resources["latency"] < adaptation._initial["latency"]
+    family = run(tmp_path / "run")
+    assert family.variants[0].widths == first.widths
+    whole = tmp_path / "whole"
+    run(whole)
+    assert told(tmp_path / "run") == told(whole)
+
+
+@pytest.mark.parametrize("proposals", [1, 2, 3])
+def test_an_interrupted_run_resumes_after_the_last_finished_proposal(tmp_path: Path, proposals: int) -> None:
+    folder, seen = tmp_path / "run", []
+
+    def listener(type_: str, data: Mapping[str, Any]) -> None:
+        if type_ == "proposal":
+            seen.append(data["key"])
+            if len(seen) == proposals:
+                adaptation.stop()
+
+    options = {key: value for key, value in QUICK.items() if key != "platform"}
+    platform = QUICK["platform"]
+    adaptation = Adaptation(small_net(), IMAGE, Colours(), "50%", platform, folder, listener=listener, **options)
+    with pytest.raises(Interrupted, match="the same command"):
+        adaptation.finish()
+    adaptation.close()
+    again: list[str] = []
+    resumed = Adaptation(
+        small_net(),
+        IMAGE,
+        Colours(),
+        "50%",
+        platform,
+        folder,
+        listener=lambda type_, data: again.append(data["key"]) if type_ == "proposal" else None,
+        **options,
+    )
+    resumed.finish()
+    resumed.close()
+    assert not set(seen) & set(again)
+    run(tmp_path / "whole")
+    assert told(folder) == told(tmp_path / "whole")
+
+
+def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    before = (tmp_path / "run" / "journal.jsonl").read_bytes()
+    run(tmp_path / "run")
+    assert (tmp_path / "run" / "journal.jsonl").read_bytes() == before
+
+
+def test_a_run_with_other_settings_is_refused_with_the_differing_keys(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"search.decay: 0.96 -> 0.9"):
+        run(tmp_path / "run", decay=0.9)
+
+
+def test_a_budget_below_the_floor_is_refused_before_any_training(tmp_path: Path) -> None:
+    class Untrainable(Colours):
+        def loss(self, outputs: Tensor, batch: Any, teacher_outputs: Any | None = None) -> Tensor:
+            if outputs.requires_grad:
+                raise AssertionError("training was started")
+            return super().loss(outputs, batch)
+
+    with pytest.raises(BudgetError, match=r"cannot be reached on simulated.*The smallest network.*minimum_width"):
+        adapt(small_net(), IMAGE, Untrainable(), "1%", run=tmp_path / "run", **QUICK)
+    with pytest.raises(BudgetError, match="met by the original network already"):
+        adapt(small_net(), IMAGE, Untrainable(), "1000 ms", run=tmp_path / "run2", **QUICK)
+
+
+def test_an_unknown_argument_is_refused_with_a_suggestion(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'unknown argument "contender" \(did you mean "contenders"\?\)'):
+        run(tmp_path / "run", contender=3)
+
+
+def test_a_proposal_whose_loss_is_not_finite_fails_alone(tmp_path: Path) -> None:
+    class Fragile(Colours):
+        """The loss is NaN whenever the first group has been cut to fewer than 64 channels."""
+
+        def loss(self, outputs: Tensor, batch: Any, teacher_outputs: Any | None = None) -> Tensor:
+            return super().loss(outputs, batch) * (float("nan") if self.cut else 1.0)
+
+        def forward(self, model: nn.Module, batch: Any) -> Tensor:
+            first = getattr(model, "first", None)
+            self.cut = first is not None and first.out_channels < 64
+            return super().forward(model, batch)
+
+    options = {**QUICK, "mode": "faithful", "uniform": False}
+    family = adapt(small_net(), IMAGE, Fragile(), "70%", run=tmp_path / "run", **options)
+    proposals = [r.data for r in read_records(tmp_path / "run" / "journal.jsonl") if r.type == "proposal"]
+    failed = [p for p in proposals if p["failed"] is not None]
+    assert {p["group"] for p in failed} == {"first"}
+    assert all(variant.widths["first"] == 64 for variant in family.variants)
+
+
+def test_an_unreachable_budget_keeps_the_family_so_far(tmp_path: Path) -> None:
+    """All networks fail to train, so the search cannot go on after it has begun."""
+
+    class Broken(Colours):
+        def loss(self, outputs: Tensor, batch: Any, teacher_outputs: Any | None = None) -> Tensor:
+            return super().loss(outputs, batch) * float("nan")
+
+    with pytest.raises(BudgetUnreachable, match="no proposal stayed finite"):
+        adapt(small_net(), IMAGE, Broken(), "50%", run=tmp_path / "run", **QUICK)
+    summary = status(tmp_path / "run")
+    assert summary["state"] == "unreachable" and not summary["met"]
+    assert len(summary["family"]) == 1
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_any_variant_can_be_tuned_long_on_request(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    options = {key: value for key, value in QUICK.items() if key != "platform"}
+    adaptation = Adaptation(small_net(), IMAGE, Colours(), "50%", QUICK["platform"], tmp_path / "run", **options)
+    variant = adaptation.tune("001")
+    adaptation.close()
+    assert variant.tuned and variant.test_accuracy is not None
+    assert json.loads((variant.folder / "architecture.json").read_text())
+
+
+def test_the_users_network_and_the_global_state_are_left_alone(tmp_path: Path) -> None:
+    model = small_net().train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    threads, grad = torch.get_num_threads(), torch.is_grad_enabled()
+    adapt(model, IMAGE, Colours(), "70%", run=tmp_path / "run", **QUICK)
+    assert model.training
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert (torch.get_num_threads(), torch.is_grad_enabled()) == (threads, grad)
+    assert torch.equal(torch.rand(1), expected)
+
+
+# ---- the oracle, with the real trace, surgery, journal and resources ------------------------------------------------
+def load_oracle() -> Any:
+    spec = importlib.util.spec_from_file_location("mini_netadapt_of_runs", ROOT / "examples" / "mini_netadapt.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+mini = load_oracle()
+
+
+def counted(widths: Mapping[str, int]) -> dict[str, float]:
+    """MACs and parameters of the oracle's TinyNet, by hand."""
+    channels = [3, widths["first"], widths["second"], widths["third"], 10]
+    taps, positions = (9, 9, 9, 1), (64, 64, 16, 1)
+    pairs = [channels[i] * channels[i + 1] * taps[i] for i in range(4)]
+    macs = sum(pair * place for pair, place in zip(pairs, positions, strict=True))
+    return {"macs": float(macs), "parameters": float(sum(pairs) + 10)}
+
+
+class OracleTask(Colours):
+    """Scores a network as the oracle does: by which units it keeps."""
+
+    def __init__(self, network: Any, model: nn.Module) -> None:
+        super().__init__()
+        self.network, self.traced = network, trace(model, torch.zeros(1, 3, 16, 16))
+
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield torch.zeros(4, 3, 16, 16), torch.zeros(4, dtype=torch.int64)
+
+    def evaluate(self, model: nn.Module, split: str) -> Score:
+        kept = self.traced.kept_of(model)
+        full = {name: tuple(range(width)) for name, width in self.network.groups.items()}
+        return Score(*self.network.evaluate({**full, **kept}))
+
+
+@pytest.mark.parametrize("rule", ["accuracy", "accuracy_per_resource"])
+@pytest.mark.parametrize(
+    "shares", [{"macs": 0.5}, {"parameters": 0.4}, {"macs": 0.6, "parameters": 0.35}], ids=lambda s: "+".join(s)
+)
+def test_a_run_finds_the_oracles_winners_widths_and_curve(tmp_path: Path, shares: dict[str, float], rule: str) -> None:
+    model = mini.tiny_net()
+    plain = mini.tiny_network(model)
+    network = mini.Network(plain.groups, plain.norms, counted, plain.evaluate)
+    start = counted(plain.groups)
+    wanted = mini.adapt(
+        network,
+        {name: share * start[name] for name, share in shares.items()},
+        {name: 0.05 * start[name] for name in shares},
+        0.96,
+        pick=rule,
+    )
+    family = adapt(
+        model,
+        torch.zeros(1, 3, 16, 16),
+        OracleTask(network, model),
+        {name: f"{100 * share}%" for name, share in shares.items()},
+        platform="simulated",
+        run=tmp_path / "run",
+        mode="faithful",
+        filters="norm",
+        pick=rule,
+        first_step="5%",
+        networks=8,
+        short_term={"images": 0},
+        long_term={"images": 0},
+        uniform=False,
+    )
+    assert [(v.iteration, v.widths) for v in family.variants] == [(s.iteration, s.widths) for s in wanted]
+    steps = [r.data for r in read_records(tmp_path / "run" / "journal.jsonl") if r.type == "step"]
+    assert [s["group"] for s in steps] == ["+".join(s.groups) for s in wanted]
+    assert [(s["accuracy"], s["loss"]) for s in steps] == [(s.accuracy, s.loss) for s in wanted]
+    for variant, step in zip(family.variants, wanted, strict=True):
+        kept = trace(model, torch.zeros(1, 3, 16, 16)).kept_of(load(variant.folder, model=mini.tiny_net()))
+        full = {name: tuple(range(width)) for name, width in plain.groups.items()}
+        assert {**full, **{name: tuple(units) for name, units in kept.items()}} == step.kept
+        assert all(np.isclose(variant.resources[name], step.resources[name]) for name in shares)
