@@ -30,6 +30,7 @@ QUICK: dict[str, Any] = {
     "first_step": "15%",
     "networks": 12,
     "contenders": 2,
+    "calibration_images": 64,
     "short_term": {"images": 64, "lr": 0.01},
     "long_term": {"images": 256, "lr": 0.02},
 }

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from netadapt.budget import Budget
 from netadapt.check.speed import Speed
 from netadapt.resources.rounds import RoundsProtocol
-from netadapt.runs.adaptation import CALIBRATION_IMAGES
 from netadapt.runs.limits import schedules
 from netadapt.runs.metering import Metering
 from netadapt.runs.settings import LongTerm, MeasureSection, SearchSection, ShortTerm
@@ -97,7 +96,9 @@ def _iteration(
     groups = len(metering.network.groups)
     contenders = min(search.contenders, groups)
     selection = _selection_images(speed, task)
-    forward_images = CALIBRATION_IMAGES + groups * (CALIBRATION_IMAGES + selection) + contenders * selection
+    forward_images = (
+        search.calibration_images + groups * (search.calibration_images + selection) + contenders * selection
+    )
     training_images = contenders * (ShortTerm().images or 0)
     computing = forward_images / speed.forward + training_images / speed.training + groups * speed.refit_s
     return share * computing + 2 * MeasureSection().sessions * session_s

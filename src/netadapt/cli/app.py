@@ -6,20 +6,16 @@ Commands import what is heavy (torch above all) when they run, so that ``--help`
 from __future__ import annotations
 
 import logging
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from typer.main import get_command
 
 from netadapt.cli import check, env, estimator, export, init, ls, measure, report, run, select, status, tune
-from netadapt.cli.output import note
+from netadapt.cli.output import note, notes
 from netadapt.errors import NetAdaptError
 
-_INTERRUPTED = 130
 _EPILOG = """\b
 examples:
   netadapt init                                     write a commented netadapt.toml
@@ -78,48 +74,18 @@ def _options(
         logging.getLogger("netadapt").setLevel(logging.INFO)
 
 
-class _Notes(logging.Handler):
-    """Writes the library's log to standard error in the form of our messages."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record, unless it only repeats the last."""
-        word = "warning: " if record.levelno >= logging.WARNING else ""
-        text = f"{word}{record.getMessage()}"
-        if text != self._last:
-            note(text)
-        self._last = text
-
-
-@contextmanager
-def _notes() -> Iterator[None]:
-    """Show the library's log on standard error for a while."""
-    log, handler = logging.getLogger("netadapt"), _Notes()
-    level = log.level
-    log.setLevel(logging.WARNING)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     Args:
         arguments: of the command line; by default those that the process was given.
     """
-    with _notes():
+    with notes():
         return _main(arguments)
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    """Turn every expected end into its exit code."""
+    """Turn every expected end into its exit code; typer itself does so for signals and a closed pipe."""
     try:
         get_command(app).main(None if arguments is None else list(arguments), prog_name="netadapt")
     except SystemExit as stopped:
@@ -127,12 +93,6 @@ def _main(arguments: Sequence[str] | None) -> int:
     except NetAdaptError as error:
         note(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        note("stopped")
-        return _INTERRUPTED
-    except BrokenPipeError:  # the reader went away: nothing is wrong, and nobody reads any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         if error.filename is None:
             raise

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from netadapt.cli.estimating import on_platform, stored, with_estimator
 from netadapt.cli.options import Json
-from netadapt.cli.output import counting, result, result_json, seconds
+from netadapt.cli.output import result, result_json, seconds
 
 if TYPE_CHECKING:
     from netadapt.network import Network
@@ -43,19 +43,18 @@ def build(
 
     What is measured stays on disk for every later run.
     """
-    _print(_with_estimator(platform, model, networks, kind, _facts), as_json)
+    _print(with_estimator(platform, model, networks, kind.value, _facts), as_json)
 
 
 @app.command()
 def show(platform: _Platform, model: _Model, as_json: Json = False) -> None:
     """Say what has been measured so far."""
-    from netadapt.cli.samples import stored
     from netadapt.resources.samples import cache_folder
 
     def facts(network: Network, opened: Platform) -> dict[str, Any]:
         return {"platform": opened.name, "cache": str(cache_folder())} | stored(network, opened)
 
-    _print(_opened(platform, model, facts), as_json)
+    _print(on_platform(platform, model, facts), as_json)
 
 
 @app.command()
@@ -73,42 +72,10 @@ def verify(
     def facts(network: Network, opened: Platform, meter: Meter, estimator: Estimator) -> dict[str, Any]:
         return compare(network, opened, estimator, unseen, meter=meter)
 
-    told = _with_estimator(platform, model, networks, kind, facts)
+    told = with_estimator(platform, model, networks, kind.value, facts)
     if not as_json:
         told.pop("pairs")
     _print(told, as_json)
-
-
-_Facts = Callable[["Network", "Platform", "Meter", "Estimator"], dict[str, Any]]
-
-
-def _with_estimator(platform: str, model: str, networks: int, kind: Kind, facts: _Facts) -> dict[str, Any]:
-    """Build (or take from disk) the latency estimator and return what ``facts`` says of it."""
-
-    def told(network: Network, opened: Platform) -> dict[str, Any]:
-        from netadapt.resources.build import build_estimators
-        from netadapt.resources.meter import Meter
-
-        meter = Meter(network, opened)
-        with counting("measuring networks") as progress:
-            estimators = build_estimators(
-                network, opened, ["latency"], kind=kind.value, networks=networks, meter=meter, progress=progress
-            )
-        return {"platform": opened.name, "kind": kind.value} | facts(network, opened, meter, estimators["latency"])
-
-    return _opened(platform, model, told)
-
-
-def _opened(name: str, model: str, told: Callable[[Network, Platform], dict[str, Any]]) -> dict[str, Any]:
-    from netadapt.models import resolve_model
-    from netadapt.network import trace
-    from netadapt.platforms import resolve_platform
-
-    platform = resolve_platform(name)
-    try:
-        return told(trace(*resolve_model(model)), platform)
-    finally:
-        platform.close()
 
 
 def _facts(network: Network, platform: Platform, meter: Meter, estimator: Estimator) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -47,6 +48,36 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
+
+
+class _Notes(logging.Handler):
+    """Writes the library's log to standard error in the form of our messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, unless it only repeats the last."""
+        word = "warning: " if record.levelno >= logging.WARNING else ""
+        text = f"{word}{record.getMessage()}"
+        if text != self._last:
+            note(text)
+        self._last = text
+
+
+@contextmanager
+def notes() -> Iterator[None]:
+    """Show the library's log on standard error for a while."""
+    log, handler = logging.getLogger("netadapt"), _Notes()
+    level = log.level
+    log.setLevel(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 @contextmanager

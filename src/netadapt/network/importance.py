@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -35,7 +35,7 @@ class FilterChoice(Protocol):
         ...
 
     def apply(self, kept: Mapping[str, Sequence[int]]) -> nn.Module:
-        """Return the prepared module shrunk to ``kept`` (one or several groups), weights adjusted."""
+        """Return the prepared module shrunk to ``kept`` (one or several groups), weights and statistics adjusted."""
         ...
 
 
@@ -44,10 +44,12 @@ class LargestNorm:
 
     Args:
         network: the trace of the original.
+        refresh: re-estimates the batch-norm statistics of a shrunk module, in place.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, refresh: Callable[[nn.Module], None] = lambda module: None) -> None:
         self._network = network
+        self._refresh = refresh
         self._module: nn.Module = network.model
 
     def prepare(self, module: nn.Module) -> None:
@@ -62,7 +64,9 @@ class LargestNorm:
 
     def apply(self, kept: Mapping[str, Sequence[int]]) -> nn.Module:
         """See `FilterChoice`."""
-        return self._network.shrink(kept, weights_of=self._module)
+        module = self._network.shrink(kept, weights_of=self._module)
+        self._refresh(module)
+        return module
 
 
 class Places:

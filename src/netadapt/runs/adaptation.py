@@ -42,8 +42,6 @@ from netadapt.training.task import Score, Task
 log = logging.getLogger("netadapt")
 
 START = "000"
-#: seen when statistics are refreshed and consumers are re-fitted (DESIGN section 9)
-CALIBRATION_IMAGES = 800
 
 
 def _ignore(type_: str, data: Mapping[str, Any]) -> None:
@@ -339,9 +337,9 @@ class Adaptation:
 
     def _filters(self) -> FilterChoice:
         if self.config.search.filters == "norm":
-            return LargestNorm(self.network)
+            return LargestNorm(self.network, self.tuner.refresh)
         return LeastSquaresRefit(
-            self.network, self.network.model, self.tuner.calibration_inputs(), images=CALIBRATION_IMAGES
+            self.network, self.network.model, self.tuner.calibration_inputs(), images=self.config.search.calibration_images
         )
 
     def _tuner(self) -> Tuner:
@@ -350,7 +348,7 @@ class Adaptation:
             self.task,
             copy.deepcopy(self.network.model).eval() if distils else None,
             self.config.run.seed,
-            calibration_images=CALIBRATION_IMAGES,
+            calibration_images=self.config.search.calibration_images,
             should_stop=self._asked_to_stop,
         )
 

@@ -117,7 +117,6 @@ def uniform(
     filters.prepare(network.model)
     kept = {group: filters.choose(group, width) for group, width in widths.items()}
     model = filters.apply(kept)
-    tuner.refresh(model)
     before = tuner.score(model)
     tuned, images = _train_long(store, tuner, config, UNIFORM, model)
     score = tuner.score(tuned, "test")

@@ -208,7 +208,9 @@ class SearchSection(Section):
     multiple: Positive = Field(default=8, description="widths are multiples of it (paper's code: 8)")
     minimum_width: Positive = Field(default=8, description="no group becomes narrower")
     contenders: Positive = Field(default=3, description="fast mode: how many proposals of an iteration are tuned")
-    groups_per_step: Positive = Field(default=1, description="how many groups a proposal may shrink (paper: 1)")
+    calibration_images: Annotated[int, Field(ge=2)] = Field(
+        default=800, description="training images for the re-fit and for refreshing batch-norm statistics"
+    )
     estimator: Literal["network", "table"] = Field(
         default="network", description="fitted to whole measured networks, or the paper's layer-wise look-up table"
     )

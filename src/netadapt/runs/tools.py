@@ -136,11 +136,10 @@ class SearchTools:
         return step
 
     def _simplify(self, net: Step, proposal: Proposal) -> nn.Module:
-        """ChooseWhichFilters: shrink the groups of ``proposal`` and refresh the statistics."""
+        """ChooseWhichFilters: shrink the groups of ``proposal``; weights and statistics follow."""
         kept = {group: self.filters.choose(group, proposal.widths[group]) for group in proposal.groups}
-        model = self.filters.apply(kept)
-        self.tuner.refresh(model)
-        return model
+        self.tuner.forward_images += self.tuner.calibration_images
+        return self.filters.apply(kept)
 
     def _contenders(self, net: Step, proposals: Sequence[Proposal], tightened: str) -> list[Candidate]:
         """Score every proposal untuned and return the best few, ordered as the pick rule would by loss."""

@@ -68,7 +68,6 @@ class Tuner:
     def refresh(self, model: nn.Module) -> None:
         """Re-estimate the batch-norm statistics of ``model``, which surgery has moved."""
         refresh_batch_norm(model, self.calibration, self.task.forward)
-        self.forward_images += self.calibration_images
 
     def score(self, model: nn.Module, split: Split = "selection") -> Score:
         """Return the score of ``model`` on a split."""

@@ -1,0 +1,42 @@
+"""The time of a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from netadapt.check.costs import metering_of, rows_of, take_measurements
+from netadapt.check.forecast import forecast
+from netadapt.check.speed import Speed
+from netadapt.network import trace
+from netadapt.runs.settings import LongTerm, SearchSection
+from netadapt.training.datasets import resolve_task
+
+SPEED = Speed(forward=1000.0, training=100.0, refit_s=0.5, outputs=5)
+
+
+@pytest.fixture
+def metering(tiny, platform):
+    network = trace(*tiny)
+    taken = take_measurements(network, platform, rows_of(network, SearchSection()), 3)
+    return metering_of(network, platform, taken.original, 5)
+
+
+def test_twice_the_speed_is_half_the_time(metering) -> None:
+    fast = Speed(2000.0, 200.0, 0.25, 5)
+    search = SearchSection()
+    slow_s = forecast(metering, search, "90%", 0.0, SPEED, None).iteration_s
+    assert forecast(metering, search, "90%", 0.0, fast, None).iteration_s == pytest.approx(slow_s / 2)
+
+
+def test_a_lower_budget_takes_more_iterations(metering) -> None:
+    counts = [
+        forecast(metering, SearchSection(), budget, 0.1, SPEED, None).iterations for budget in ("95%", "80%", "60%")
+    ]
+    assert counts == sorted(set(counts))
+
+
+def test_the_task_tells_how_long_the_end_is(metering) -> None:
+    task = resolve_task("digits", resolution=8)
+    told = forecast(metering, SearchSection(), "90%", 0.1, SPEED, task)
+    assert told.long_term_s == pytest.approx(LongTerm().epochs * task.train_images * 0.9 / SPEED.training)
+    assert told.total_s == pytest.approx(told.estimator_s + told.search_s + 2 * told.long_term_s)
