@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import netadapt.algorithm
-from netadapt.algorithm import Candidate, Step, netadapt as run_netadapt, pick
+from netadapt.algorithm import Candidate, Step, pick
+from netadapt.algorithm import netadapt as run_netadapt
 from netadapt.errors import BudgetUnreachable
 from netadapt.network.structure import ChannelGroup
 from netadapt.proposals import Chooser, Proposal

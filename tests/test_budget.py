@@ -63,7 +63,7 @@ def test_several_limits_are_resolved_against_the_start() -> None:
 
 
 def test_a_budget_above_the_start_is_refused() -> None:
-    with pytest.raises(BudgetError, match="met by the original network already .latency 6 ms"):
+    with pytest.raises(BudgetError, match=r"met by the original network already \(latency 6 ms"):
         Budget.parse("8 ms").resolve({"latency": 6.0})
 
 

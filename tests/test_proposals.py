@@ -90,7 +90,9 @@ def test_every_resource_must_meet_its_limit() -> None:
         multiple=8,
         minimum=8,
     )
-    found = chooser.proposals({"a": 64, "b": 64}, {"latency": 129.0, "parameters": 129.0}, {"latency": 120, "parameters": 100})
+    found = chooser.proposals(
+        {"a": 64, "b": 64}, {"latency": 129.0, "parameters": 129.0}, {"latency": 120, "parameters": 100}
+    )
     assert [p.groups for p in found] == [("b",)]
     assert found[0].estimated["parameters"] <= 100
 

@@ -49,6 +49,20 @@ def test_a_dry_run_trains_nothing(cli, workplace: Path, tmp_path: Path) -> None:
     assert plan["floor"]["latency"] < plan["budget"]["latency"] < plan["initial"]["latency"]
 
 
+def test_a_budget_that_no_step_can_reach_keeps_the_family(cli, workplace: Path, tmp_path: Path) -> None:
+    dry = cli("run", workplace / "small.toml", "--out", tmp_path / "dry", "--dry-run", "--json")
+    limit = f"{1.02 * json.loads(dry.out)['floor']['latency']!r} ms"
+    settings = ["--set", f'budget.latency="{limit}"', "--set", 'search.first_step="90%"']
+    answer = cli("run", workplace / "small.toml", "--out", tmp_path / "run", *settings)
+    assert answer.code == 3
+    assert "family so far is kept" in answer.err
+    assert "original" in answer.out
+    assert json.loads(cli("status", tmp_path / "run", "--json").out)["state"] == "unreachable"
+    assert (
+        cli("export", tmp_path / "run", "--at", "initial", "--format", "safetensors", "--out", tmp_path / "s").code == 0
+    )
+
+
 def test_a_budget_below_the_floor_is_refused_before_training(cli, workplace: Path, tmp_path: Path) -> None:
     out = tmp_path / "low"
     answer = cli("run", workplace / "small.toml", "--out", out, "--set", 'budget.latency="5%"')

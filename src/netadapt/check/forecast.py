@@ -30,6 +30,7 @@ class Forecast:
         search_s: of all iterations.
         long_term_s: of one long-term fine-tune; ``None`` where the number of training images is not known.
         total_s: all of it, with the uniform network that the report compares to; ``None`` likewise.
+        selection_images: of the split that decides; the default 10 per output where no task says.
         forward_images_per_s, training_images_per_s: what was measured here.
     """
 
@@ -42,6 +43,7 @@ class Forecast:
     search_s: float
     long_term_s: float | None
     total_s: float | None
+    selection_images: int
     forward_images_per_s: float
     training_images_per_s: float
 
@@ -84,6 +86,7 @@ def forecast(
         search_s=search_s,
         long_term_s=long_term_s,
         total_s=None if long_term_s is None else estimator_s + search_s + 2 * long_term_s,
+        selection_images=_selection_images(speed, task),
         forward_images_per_s=speed.forward,
         training_images_per_s=speed.training,
     )

@@ -68,15 +68,16 @@ def _groups(found: Findings) -> str:
 def _limits(found: Findings) -> str:
     assert found.floor is not None
     floor = found.floor
-    rows = [
-        [row.budget, f"{row.latency_ms:.4g}", f"about {row.iterations} steps" if row.reachable else "out of reach"]
-        for row in found.budgets
-    ]
+    rows = [[row.budget, f"{row.latency_ms:.4g}", _steps(row.iterations)] for row in found.budgets]
     return (
         f"floor      every group at its minimum: {floor.latency_ms:.3g} ± {floor.half_width_ms:.2g} ms "
         f"({100 * floor.ratio:.0f} %), {format_quantity(floor.macs, 'macs')}; lower budgets are impossible here\n"
         + table(["budget", "latency ms", "default schedule"], rows)
     )
+
+
+def _steps(count: int | None) -> str:
+    return "out of reach" if count is None else f"about {count} step{'s' if count != 1 else ''}"
 
 
 def _uniform(found: Findings) -> str:
@@ -106,5 +107,6 @@ def _forecast(found: Findings) -> str:
     return (
         f"forecast   budget {f.budget}{total}\n"
         f"  estimator {seconds(f.estimator_s)}; search {seconds(f.search_s)} = {f.iterations} iterations x "
-        f"{seconds(f.iteration_s)} ({f.proposals} proposals, {f.tuned} tuned); {long_term}"
+        f"{seconds(f.iteration_s)} ({f.proposals} proposals judged on {f.selection_images:,} images, {f.tuned} tuned); "
+        f"{long_term}"
     )

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from netadapt.errors import NonFinite
-from netadapt.network.batch_norm import refresh_batch_norm
 from netadapt.network.contractions import Contraction, Watch
 from netadapt.network.elimination import System, removal_order
 from netadapt.network.importance import Places, check_width, rank_by_norm
 from netadapt.network.moments import Calibration, Finished, Moments, dense_weights, run
 from netadapt.network.network import Network
+from netadapt.network.norm_shift import NormShift
 
 _log = logging.getLogger("netadapt")
 # Moments of several layers are gathered in one pass over the images as long as they take less than this.
@@ -71,6 +71,7 @@ class LeastSquaresRefit:
         self._orders: dict[str, tuple[int, ...]] = {}
         self._layers: dict[str, _Layer] = {}
         self._asked: set[str] = set()
+        self._shift: NormShift | None = None
 
     def choose(self, group: str, width: int) -> tuple[int, ...]:
         """See `FilterChoice`.
@@ -103,13 +104,15 @@ class LeastSquaresRefit:
         Raises:
             NonFinite: activations or the new weights are not finite.
         """
+        if self._shift is None:
+            self._shift = NormShift(self._network, self._module, self._calibration.batches())
         if len(kept) > 1:
-            return _refit_in_order(self._network, kept, self._module, self._calibration, self._ridge)
+            return _refit_in_order(self._network, kept, self._module, self._calibration, self._ridge, self._shift)
         module = self._network.shrink(kept, weights_of=self._module)
         places = Places(self._network, module)
         for name in self._gathered(*kept):
             self._fit_from_moments(module, places, name)
-        refresh_batch_norm(module, self._calibration.batches())
+        self._shift.apply(module)
         return module
 
     def _fit_from_moments(self, module: nn.Module, places: Places, name: str) -> None:
@@ -196,7 +199,9 @@ def refit_sequential(
         NonFinite: activations or the new weights are not finite.
     """
     calibration = Calibration(original, batches, images=images)
-    return _refit_in_order(network, kept, network.model if weights_of is None else weights_of, calibration, ridge)
+    source = network.model if weights_of is None else weights_of
+    shift = NormShift(network, source, calibration.batches())
+    return _refit_in_order(network, kept, source, calibration, ridge, shift)
 
 
 def _refit_in_order(
@@ -205,6 +210,7 @@ def _refit_in_order(
     source: nn.Module,
     calibration: Calibration,
     ridge: float,
+    shift: NormShift,
 ) -> nn.Module:
     module = network.shrink(kept, weights_of=source)
     places, before = Places(network, module), Places(network, source)
@@ -222,7 +228,8 @@ def _refit_in_order(
                 _write(call.weight_name, call.weight, call.bias, solution, moments.bias(solution, columns))
         return compute()
 
-    run(module, calibration.inputs, Watch(dense_weights(module), visit, refresh=True))
+    run(module, calibration.inputs, Watch(dense_weights(module), visit))
+    shift.apply(module)
     return module
 
 

@@ -166,9 +166,8 @@ class Adaptation:
         if state.final is None:
             finish.final(self.store, self.metering, tuned, name, score, self.budget)
         if self.config.report.uniform and state.uniform is None:
-            cost = {resource: last.resources[resource] for resource in self.budget}
-            filters = self._filters()
-            finish.uniform(self.network, self.store, self.tuner, self.metering, filters, self.config, cost)
+            tools = (self.store, self.tuner, self.metering, self._filters())
+            finish.uniform(self.network, *tools, self.config, last.widths, list(self.budget))
         self.store.drop_checkpoints()
 
     def tune(self, variant: str) -> Variant:
@@ -298,14 +297,14 @@ class Adaptation:
         self.metering.use(estimators)
         if self.folder.state().estimator is None:
             meter = self.metering.meter
-            loo = getattr(estimators["latency"], "loo_error", None)
+            left_out = getattr(estimators["latency"], "left_out_error", None)
             self.store.record(
                 "estimator",
                 {
                     "kind": search.estimator,
                     "networks_measured": len(meter.data("latency")[0]),
                     "seconds": meter.build_seconds,
-                    "loo_error": loo,
+                    "loo_error": left_out,
                 },
             )
 
@@ -339,7 +338,10 @@ class Adaptation:
         if self.config.search.filters == "norm":
             return LargestNorm(self.network, self.tuner.refresh)
         return LeastSquaresRefit(
-            self.network, self.network.model, self.tuner.calibration_inputs(), images=self.config.search.calibration_images
+            self.network,
+            self.network.model,
+            self.tuner.calibration_inputs(),
+            images=self.config.search.calibration_images,
         )
 
     def _tuner(self) -> Tuner:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -92,7 +92,8 @@ def uniform(
     metering: Metering,
     filters: FilterChoice,
     config: RunConfig,
-    cost: Mapping[str, float],
+    widths_of_final: Mapping[str, int],
+    resources: Sequence[str],
 ) -> nn.Module | None:
     """Build and tune the uniformly narrower network that costs as much as the final one.
 
@@ -105,12 +106,13 @@ def uniform(
         metering: of the run.
         filters: the run's ChooseWhichFilters.
         config: of the run.
-        cost: resource -> what the final network costs, for the budgeted resources.
+        widths_of_final: of the network to be compared with.
+        resources: the budgeted ones; in none of them may the uniform network cost more.
 
     Returns:
         The tuned network; ``None`` if no uniform network is as small as that.
     """
-    widths = _uniform_of(network, metering, config, cost)
+    widths = _uniform_of(network, metering, config, widths_of_final, resources)
     if widths is None:
         return None
     began = time.monotonic()
@@ -120,13 +122,13 @@ def uniform(
     before = tuner.score(model)
     tuned, images = _train_long(store, tuner, config, UNIFORM, model)
     score = tuner.score(tuned, "test")
-    measurement, resources = metering.measure(tuned, widths)
+    measurement, measured = metering.measure(tuned, widths)
     folder = store.keep_variant(UNIFORM, tuned, measurement, tuned=True)
     store.record(
         "uniform",
         {
             "widths": dict(widths),
-            "measured": resources,
+            "measured": measured,
             "measurement": asdict(measurement),
             "accuracy_selection": before.metric,
             "accuracy_test": score.metric,
@@ -140,24 +142,27 @@ def uniform(
 
 
 def _uniform_of(
-    network: Network, metering: Metering, config: RunConfig, cost: Mapping[str, float]
+    network: Network,
+    metering: Metering,
+    config: RunConfig,
+    widths_of_final: Mapping[str, int],
+    resources: Sequence[str],
 ) -> dict[str, int] | None:
-    """Return the widest uniform network that costs no more, by measurement where the resource is measured."""
-    search = config.search
+    """Return the widest uniform network that costs no more, by estimate first, then measured beside the final one."""
+    search, final_vector = config.search, network.vector(widths_of_final)
     candidates = uniform_widths(network.groups, multiple=search.multiple, minimum=search.minimum_width)
-    for resource, limit in cost.items():
-        found = widest_within(candidates, metering.estimators[resource], limit)
+    row = 0
+    for resource in resources:
+        estimator = metering.estimators[resource]
+        limit = float(estimator.estimate(final_vector[None])[0][0])
+        found = widest_within(candidates, estimator, limit)
         if found is None:
             return None
-        row = int(np.flatnonzero((candidates == found).all(axis=1))[0])
-        candidates = candidates[max(0, row - _NEIGHBOURS) :]
-    near = candidates[: 2 * _NEIGHBOURS + 1]
-    measured = metering.measure_widths(near)
-    slack = 1 + metering.relative_noise
-    for vector, values in zip(near, measured, strict=True):
-        if all(values[resource] <= limit * slack for resource, limit in cost.items()):
-            return network.mapping(vector)
-    return network.mapping(near[-1])
+        row = max(row, int(np.flatnonzero((candidates == found).all(axis=1))[0]))
+    near = candidates[max(0, row - _NEIGHBOURS) : row + _NEIGHBOURS + 1]
+    *measured, cost = metering.measure_widths(np.concatenate([near, final_vector[None]]))
+    within = [v for v, values in zip(near, measured, strict=True) if all(values[r] <= cost[r] for r in resources)]
+    return network.mapping(within[0]) if within else None
 
 
 def final(
