@@ -61,9 +61,7 @@ class Tools(Protocol):
         """Return at most one proposal per group: its largest width that meets ``constraint``."""
         ...
 
-    def choose_which_filters(
-        self, net: Step, proposals: Sequence[Proposal], tightened: str
-    ) -> Iterable[Candidate]:
+    def choose_which_filters(self, net: Step, proposals: Sequence[Proposal], tightened: str) -> Iterable[Candidate]:
         """Build the networks of those proposals that are to be tuned (all of them in faithful mode)."""
         ...
 

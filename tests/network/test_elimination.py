@@ -20,15 +20,15 @@ def make(seed: int, units: int, entries: int, outputs: int, rows: int = 60) -> t
     y = x @ torch.randn(d, outputs, generator=generator, dtype=torch.float64) * (1 + 9 * (seed % 2))
     gram = x.T @ x + 1e-3 * torch.eye(d, dtype=torch.float64)
     columns = torch.randperm(d, generator=generator).reshape(units, entries)
-    return System(gram, x.T @ y, float(y.square().sum())), columns
+    return System(gram, x.T @ y, y.square().sum(0) * outputs), columns
 
 
 def loss(system: System, columns: Tensor) -> float:
-    """The regularised squared error relative to the energy, up to a constant, at the best weights on ``columns``."""
+    """The regularised squared error, each output's relative to its energy, up to a constant, at the best weights."""
     if not len(columns):
         return 0.0
     weights = torch.linalg.solve(system.gram[columns][:, columns], system.target[columns])
-    return -float((weights * system.target[columns]).sum()) / system.energy
+    return -float((weights * system.target[columns] / system.energy).sum())
 
 
 def brute_force(systems: list[System], columns: list[Tensor], minimum: int) -> list[int]:
@@ -70,7 +70,7 @@ def test_inputs_outside_the_group_are_never_removed_but_can_take_over() -> None:
     x = torch.randn(100, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x = torch.cat([x, x[:, :1]], 1)  # column 3, outside the group, is a copy of unit 0
     gram = x.T @ x + 1e-6 * torch.eye(4, dtype=torch.float64)
-    system = System(gram, x.T @ (x @ torch.tensor([[5.0], [1.0], [1.0], [0.0]], dtype=torch.float64)), 1.0)
+    system = System(gram, x.T @ (x @ torch.tensor([[5.0], [1.0], [1.0], [0.0]], dtype=torch.float64)), torch.ones(1))
     assert removal_order([system], [torch.tensor([[0], [1], [2]])])[0] == 0
 
 
@@ -80,11 +80,13 @@ def test_a_redundant_unit_goes_first_and_only_once() -> None:
     x = torch.cat([x, (x[:, 1:2] + x[:, 2:3]), x[:, 4:5]], 1)  # unit 5 is a sum of two, unit 6 a copy of unit 4
     gram = x.T @ x + 1e-8 * torch.eye(7, dtype=torch.float64)
     target = x.T @ (x @ torch.randn(7, 4, generator=generator, dtype=torch.float64))
-    order = removal_order([System(gram, target, 1.0)], [torch.arange(7)[:, None]])
+    order = removal_order([System(gram, target, torch.ones(4))], [torch.arange(7)[:, None]])
     assert {bool(unit in (4, 6)) for unit in order[:2]} == {True, False}
     assert next(unit for unit in order[:2] if unit not in (4, 6)) in (1, 2, 5)
 
 
 def test_a_singular_system_is_refused() -> None:
     with pytest.raises(NonFinite, match="raise the ridge"):
-        removal_order([System(torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2, 1), 1.0)], [torch.eye(2).long()])
+        removal_order(
+            [System(torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2, 1), torch.ones(1))], [torch.eye(2).long()]
+        )

@@ -17,14 +17,14 @@ from netadapt.network.importance import LargestNorm, Places, rank_by_norm, unit_
 
 def test_norms_equal_an_explicit_loop(network_of: Callable[[str], Network]) -> None:
     network = network_of("vgg_norm")
-    weights = dict(network.model.named_parameters())
+    weights = {name: p.detach().double() for name, p in network.model.named_parameters()}
     for group in network.groups:
         expected = np.zeros(group.width)
         for use in group.axes:
             for unit in range(group.width):
                 if use.role == "output":
                     for entry in use.indices[unit]:
-                        expected[unit] += float(weights[use.tensor].detach().double().select(use.axis, entry).square().sum())
+                        expected[unit] += float(weights[use.tensor].select(use.axis, entry).square().sum())
         assert expected.all()
         assert np.allclose(unit_norms(network, network.model, group.name), np.sqrt(expected))
 

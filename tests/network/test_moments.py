@@ -79,6 +79,17 @@ def test_the_ridge_grows_where_samples_are_few_and_pulls_towards_the_prior() -> 
     assert torch.allclose(strong, torch.ones(4, 1, dtype=torch.float64), atol=1e-6)
 
 
+def test_errors_count_relative_to_each_output_where_a_norm_follows() -> None:
+    x = torch.eye(2, dtype=torch.float64)
+    y = torch.tensor([[1.0, 10.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    moments = Moments(x.T @ x, x.T @ y, y.square().sum(0), x.sum(0), y.sum(0), 2)
+    together = moments.system(1e-2, False, torch.zeros(3, 2)).energy
+    assert torch.allclose(together, torch.full((3,), 102.0, dtype=torch.float64), rtol=1e-4)
+    each = moments.system(1e-2, False, torch.zeros(3, 2), normalised=True).energy
+    assert torch.allclose(each[:2], torch.tensor([6.0, 300.0], dtype=torch.float64))
+    assert each[2] > 0
+
+
 def test_inputs_that_are_all_zero_give_the_prior() -> None:
     zero = torch.zeros(3, 3, dtype=torch.float64)
     moments = Moments(zero, zero[:, :1], zero[0, :1], zero[0], zero[0, :1], 9)

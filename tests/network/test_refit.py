@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def redundant(norm: bool = False) -> tuple[nn.Sequential, Tensor]:
 def test_redundant_units_go_first_and_the_refit_is_exact(norm: bool) -> None:
     model, x = redundant(norm)
     if norm:
-        refresh_batch_norm(model, x.split(60))  # as the re-fit does: 120 images in two equal batches
+        refresh_batch_norm(model, [x])
     network = trace(model, x[:1])
     choice = LeastSquaresRefit(network, model, x.split(40), ridge=1e-10)
     order = choice.removal_order("0")
@@ -57,8 +58,7 @@ def test_redundant_units_go_first_and_the_refit_is_exact(norm: bool) -> None:
     cut = network.shrink({"0": kept})
     assert not torch.allclose(outputs_of(cut, x), outputs_of(model, x), atol=0.05)
     again = refit_sequential(network, {"0": kept}, None, model, x.split(40), ridge=1e-10)
-    # this one's batch statistics are those of all images at once
-    assert torch.allclose(outputs_of(again, x), outputs_of(model, x), atol=1e-2 if norm else 1e-6)
+    assert torch.allclose(outputs_of(again, x), outputs_of(model, x), atol=1e-6)
 
 
 def test_removal_costs_are_those_of_explicit_least_squares() -> None:
@@ -85,7 +85,7 @@ def test_choices_are_nested_sorted_and_deterministic(network_of: Callable[[str],
         choices = [choice.choose(group.name, width) for width in range(1, group.width + 1)]
         assert [len(kept) for kept in choices] == list(range(1, group.width + 1))
         assert all(list(kept) == sorted(kept) for kept in choices)
-        assert all(set(a) < set(b) for a, b in zip(choices, choices[1:], strict=False))
+        assert all(set(a) < set(b) for a, b in pairwise(choices))
         assert again.removal_order(group.name) == choice.removal_order(group.name)
 
 
@@ -248,4 +248,4 @@ def test_half_of_a_layer_of_resnet20(netadapt_data: Path) -> None:
         refresh_batch_norm(cut, x.split(100))
         refitted = accuracy(refit.apply({name: refit.choose(name, width)}))
         assert refitted > accuracy(cut)
-        assert refitted > start - 0.05
+        assert refitted > start - 0.03

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.platforms import StopwatchProtocol
 from netadapt.platforms.simulated import SimulatedPlatform
 from netadapt.resources.designs import design
 from netadapt.resources.meter import Meter
@@ -73,7 +74,7 @@ def test_modules_are_measured_end_to_end_and_added(tiny, tmp_path):
     meter = Meter(tiny, SimulatedPlatform(), tmp_path)
     widths = {name: width // 2 for name, width in tiny.widths.items()}
     module = tiny.shrink({name: range(width) for name, width in widths.items()})
-    (measurement,) = meter.measure_modules([module], sessions=3)
+    (measurement,) = meter.measure_modules([module], StopwatchProtocol(sessions=3))
     truth = SimulatedPlatform().predict(tiny, widths)
     assert measurement.median_ms == pytest.approx(truth.latency_ms)
     assert meter.values_of(measurement)["latency"] == pytest.approx(truth.latency_ms)
@@ -87,7 +88,7 @@ def test_modules_are_measured_end_to_end_and_added(tiny, tmp_path):
 def test_values_follow_the_ratio_when_the_machine_has_slowed_down(tiny, tmp_path):
     meter = Meter(tiny, SimulatedPlatform(drift=0.01), tmp_path)
     before = meter.initial["latency"]
-    (measurement,) = meter.measure_modules([tiny.model], sessions=5)
+    (measurement,) = meter.measure_modules([tiny.model])
     assert measurement.median_ms > 1.05 * before
     assert meter.values_of(measurement)["latency"] == pytest.approx(before, rel=0.03)
 

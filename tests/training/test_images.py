@@ -80,6 +80,14 @@ def test_decoding_keeps_the_order(encoded):
     assert decoded[:, 0, 0, 0].tolist() == list(range(150))
 
 
+def test_images_that_memory_would_not_hold_are_kept_in_a_file(encoded, monkeypatch, caplog):
+    sources = [encoded(), encoded(kind="JPEG"), encoded()]
+    in_memory = decode_images(sources, Decode(), str)
+    monkeypatch.setattr("netadapt.training.images.LARGEST_SHARE", 0.0)
+    assert torch.equal(decode_images(sources, Decode(), str), in_memory)
+    assert "kept in a file" in caplog.text
+
+
 def test_an_unreadable_image_is_named(encoded):
     sources = [encoded(), b"not an image", encoded()]
     with pytest.raises(DataError, match="row 1 is not a readable image: cannot identify image file"):

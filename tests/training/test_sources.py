@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import sys
 
 import pytest
@@ -133,10 +132,3 @@ def test_folders_that_cannot_be_used(image_folder, tmp_path):
     refused(
         lambda: load_folder_pair(tmp_path / "empty", Decode()), "train has no folders; one folder of images per class"
     )
-
-
-def test_a_set_larger_than_half_the_memory_is_announced(monkeypatch, image_folder, caplog):
-    monkeypatch.setattr("os.sysconf", lambda name: 10)
-    with caplog.at_level(logging.WARNING, "netadapt"):
-        load_folder_pair(image_folder, Decode(8))
-    assert "6 images at 8 px take" in caplog.text

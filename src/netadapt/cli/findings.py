@@ -37,7 +37,7 @@ def _head(found: Findings, source: str, platform: str) -> str:
     return "\n".join(
         [
             f"model      {source}: {found.model}, {counts}, input {found.inputs}",
-            f"platform   {platform}, {m.environment.get('processor', '')}",
+            f"platform   {platform} on {m.environment.get('processor', 'an unknown processor')}",
             f"latency    {m.median_ms:.4g} ± {m.half_width_ms:.2g} ms ({relative:.1f} %), IQR {m.iqr_ms:.2g}, "
             f"p90 {m.p90_ms:.4g}, {len(m.sessions_ms)} sessions, {m.count} slices: {m.verdict}",
             f"noise      smallest honest step {found.smallest_step_ms:.3g} ms "

@@ -65,11 +65,11 @@ class Contraction:
         """Yield the inputs of ``rows`` (indices, rising) in pieces ``(k, fan-in)``, columns in the weight's order."""
         if self.weight.dim() == 2:
             flat = self.input.reshape(-1, self.input.shape[-1])
-            yield from (flat[piece] for piece in rows.split(_piece(self.weight)))
+            yield from (flat[piece] for piece in torch.split(rows, _piece(self.weight)))
             return
         sides = [side for padding in reversed(self.padding) for side in padding]
         padded = F.pad(self.input, sides) if any(sides) else self.input
-        for piece in rows.split(_piece(self.weight)):
+        for piece in torch.split(rows, _piece(self.weight)):
             yield self._patches(padded, piece)
 
     def output_rows(self, output: Tensor, rows: Tensor) -> Tensor:
@@ -77,7 +77,8 @@ class Contraction:
         if self.weight.dim() == 2:
             return output.reshape(-1, output.shape[-1])[rows]
         image, *position = torch.unravel_index(rows, (len(self.input), *self.output_size))
-        return output[(image, slice(None), *position)]
+        index: tuple[Any, ...] = (image, slice(None), *position)
+        return output[index]
 
     def _patches(self, padded: Tensor, rows: Tensor) -> Tensor:
         """Return ``(len(rows), channels * kernel)``."""
@@ -106,22 +107,22 @@ Visitor = Callable[[Contraction, Callable[[], Tensor]], Tensor]
 class Watch(TorchFunctionMode):
     """While active, hand every dense contraction of a module to a visitor, and run batch norms on batch statistics.
 
+    Running statistics stay as they are.
+
     Args:
         weights: by qualified name; calls of other weights pass unseen.
         visit: gets the call and a function that computes its output; returns the output to go on with. It may change
             the weights in place before it computes.
-        refresh: batch norms keep the statistics of this batch as their running statistics; else those stay as they are.
 
     Attributes:
         normalised: names of the weights whose output went straight into a batch norm.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], visit: Visitor, *, refresh: bool = False) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], visit: Visitor) -> None:
         super().__init__()
         self.normalised: set[str] = set()
         self._names = {id(weight): name for name, weight in weights.items()}
         self._visit = visit
-        self._refresh = refresh
         self._calls: dict[str, int] = {}
         self._last: tuple[str, Tensor] | None = None
 
@@ -154,10 +155,7 @@ class Watch(TorchFunctionMode):
         if self._last is not None and self._last[1] is x:
             self.normalised.add(self._last[0])
         if x.numel() > x.shape[1]:  # one value a channel has no variance: as it is
-            given.update(training=True, momentum=1.0)
-            if not self._refresh:
-                given.update(running_mean=None, running_var=None)
-        given = {name: given.get(name) for name in _BATCH_NORM_ARGUMENTS} | {"eps": given.get("eps", 1e-5)}
+            given.update(training=True, running_mean=None, running_var=None)
         return F.batch_norm(**given)
 
 

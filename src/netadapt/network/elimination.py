@@ -27,12 +27,13 @@ class System:
     Attributes:
         gram: ``(d, d)``, inputs times inputs plus the ridge, positive definite, float64.
         target: ``(d, outputs)``, inputs times wanted outputs (plus ridge times prior).
-        energy: sum of squares of the wanted outputs; makes consumers of different scale comparable.
+        energy: ``(outputs,)``, what the squared error of each output is divided by; makes outputs and consumers of
+            different scale comparable.
     """
 
     gram: Tensor
     target: Tensor
-    energy: float
+    energy: Tensor
 
     def solve(self, columns: Tensor) -> Tensor:
         """Return the best weights ``(len(columns), outputs)`` when only ``columns`` of the inputs remain.
@@ -41,7 +42,8 @@ class System:
             NonFinite: the equations have no finite solution.
         """
         gram = self.gram[columns[:, None], columns]
-        return torch.cholesky_solve(self.target[columns], factor(gram))
+        weights: Tensor = torch.cholesky_solve(self.target[columns], factor(gram))
+        return weights
 
 
 def factor(gram: Tensor) -> Tensor:
@@ -62,10 +64,10 @@ def factor(gram: Tensor) -> Tensor:
 def removal_order(systems: Sequence[System], columns: Sequence[Tensor], minimum: int = 1) -> list[int]:
     """Return which units to remove, the cheapest first, until ``minimum`` remain.
 
-    The cost of a unit is summed over the consumers, in each the growth of the squared error relative to the energy of
-    the wanted outputs: ``trace(W_u inv(inv(gram)_uu) W_u^T) / energy`` where ``W`` are the best weights of what
-    remains. After each removal inverse and weights are downdated, so the order is nested: its first ``n`` units are
-    the greedy choice of ``n`` units. Ties go to the lower unit.
+    The cost of a unit is summed over consumers and their outputs: the growth of the squared error relative to the
+    energy of the wanted output, the diagonal of ``W_u inv(inv(gram)_uu) W_u^T`` over ``energy``, where ``W`` are the
+    best weights of what remains. After each removal inverse and weights are downdated, so the order is nested: its
+    first ``n`` units are the greedy choice of ``n`` units. Ties go to the lower unit.
 
     Args:
         systems: one for each consumer.
@@ -101,8 +103,8 @@ class _State:
     def __init__(self, system: System, columns: Tensor) -> None:
         lower = factor(system.gram)
         weights = torch.cholesky_solve(system.target, lower)
-        self.P = torch.cholesky_inverse(lower)
-        self.G = weights @ weights.T / (system.energy or 1.0)
+        self.P: Tensor = torch.cholesky_inverse(lower)
+        self.G = weights / system.energy @ weights.T
         self.columns = columns.clone()
         self.kept = torch.ones(len(system.gram), dtype=torch.bool, device=columns.device)
         self.gone = torch.zeros(len(columns), dtype=torch.bool, device=columns.device)
@@ -114,7 +116,7 @@ class _State:
         if self.columns.shape[1] == 1:
             return (self.G_blocks / self.P_blocks).flatten()
         lower, _ = torch.linalg.cholesky_ex(self.P_blocks)
-        solved = torch.cholesky_solve(self.G_blocks, lower)
+        solved: Tensor = torch.cholesky_solve(self.G_blocks, lower)
         return solved.diagonal(dim1=-2, dim2=-1).sum(-1)
 
     def remove(self, unit: int) -> None:
@@ -146,8 +148,8 @@ class _State:
     def _downdate_blocks(self, V: Tensor, C: Tensor) -> None:
         V_blocks, C_blocks = V[self.columns], C[self.columns]
         cross = C_blocks @ V_blocks.mT
-        self.P_blocks = self.P_blocks - V_blocks @ V_blocks.mT
-        self.G_blocks = self.G_blocks - cross - cross.mT
+        self.P_blocks -= V_blocks @ V_blocks.mT
+        self.G_blocks -= cross + cross.mT
         # what is left of removed units is rounding error: an identity keeps the arithmetic regular
         identity = torch.eye(self.columns.shape[1], dtype=V.dtype, device=V.device)
         self.P_blocks[self.gone] = identity
@@ -166,7 +168,7 @@ class _State:
         self._clear_panel()
 
     def _read_blocks(self) -> None:
-        self.P_blocks = self.P[self.columns[:, :, None], self.columns[:, None, :]]
-        self.G_blocks = self.G[self.columns[:, :, None], self.columns[:, None, :]]
+        self.P_blocks: Tensor = self.P[self.columns[:, :, None], self.columns[:, None, :]]
+        self.G_blocks: Tensor = self.G[self.columns[:, :, None], self.columns[:, None, :]]
         identity = torch.eye(self.columns.shape[1], dtype=self.P.dtype, device=self.P.device)
         self.P_blocks[self.gone] = identity

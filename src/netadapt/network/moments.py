@@ -70,13 +70,15 @@ class Moments:
             self.rows + other.rows,
         )
 
-    def system(self, ridge: float, centred: bool, prior: Tensor) -> System:
+    def system(self, ridge: float, centred: bool, prior: Tensor, *, normalised: bool = False) -> System:
         """Return the normal equations.
 
         Args:
             ridge: relative to the mean diagonal; grows in proportion where rows are fewer than 100 d.
             centred: a free constant is fitted too (a bias, or a batch norm behind the layer takes it up).
             prior: weights ``(outputs, d)`` that the ridge pulls towards.
+            normalised: a batch norm follows and makes all outputs equally large: the error of each counts relative to
+                its own energy, else to that of all.
         """
         gram, target, squares = self.xx, self.xy, self.yy
         if centred:
@@ -87,7 +89,9 @@ class Moments:
         # inputs that are all zero leave nothing to fit: any positive ridge gives zero weights
         amount = relative * float(gram.diagonal().mean()) or 1.0
         gram = gram + amount * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        return System(gram, target + amount * prior.T.to(target), float(squares.sum()))
+        squares = squares.clamp_min(1e-6 * float(squares.mean()) or 1.0)
+        energy = squares * len(squares) if normalised else squares.sum().expand(len(squares))
+        return System(gram, target + amount * prior.T.to(target), energy)
 
     def part(self, outputs: Tensor) -> Moments:
         """Return the moments for some of the outputs only."""

@@ -140,7 +140,8 @@ class LeastSquaresRefit:
 
     def _system(self, name: str) -> System:
         layer = self._layers[name]
-        return layer.moments.system(self._ridge, layer.centred, layer.weights)
+        normalised = name in self._calibration.normalised
+        return layer.moments.system(self._ridge, layer.centred, layer.weights, normalised=normalised)
 
     def _columns(self, group: str, name: str) -> Tensor:
         """Return ``(units, entries)``: the columns of the flattened weight ``name`` that belong to each unit."""

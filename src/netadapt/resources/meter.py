@@ -117,12 +117,14 @@ class Meter:
             for name in self.platform.resources
         }
 
-    def measure_modules(self, modules: Sequence[nn.Module], *, sessions: int = 5, seed: int = 0) -> list[Measurement]:
+    def measure_modules(
+        self, modules: Sequence[nn.Module], protocol: StopwatchProtocol | None = None, *, seed: int = 0
+    ) -> list[Measurement]:
         """Measure whole networks end to end, with their own weights, interleaved with the original.
 
         Args:
             modules: e.g. the winner of a step; compiled as their users would.
-            sessions: per network.
+            protocol: how often and how long; 5 sessions by default.
             seed: of the order.
 
         Returns:
@@ -135,7 +137,6 @@ class Meter:
             folder = Path(name)
             original = self._compile(self._original(), folder)
             artifacts = [self.platform.compile(m, self.network.example_inputs, folder) for m in modules]
-            protocol = StopwatchProtocol(sessions=sessions)
             measured = measure(self.platform, artifacts, sentinel=original, protocol=protocol, seed=seed)
         # A module whose file is the original's shared its sessions and came back without a ratio.
         return [replace(m, ratio=1.0) if m.ratio is None else m for m in measured]

@@ -24,7 +24,7 @@ from netadapt.family import Family, Variant
 from netadapt.network import Network, trace
 from netadapt.network.importance import FilterChoice, LargestNorm
 from netadapt.network.refit import LeastSquaresRefit
-from netadapt.platforms import Measurement, Platform, resolve_platform
+from netadapt.platforms import Measurement, Platform, StopwatchProtocol, resolve_platform
 from netadapt.proposals import Chooser
 from netadapt.resources.build import build_estimators
 from netadapt.resources.meter import Meter
@@ -106,7 +106,7 @@ class Adaptation:
         needed_mb = 60 * 4e-6 * self.network.parameters()
         self.folder = RunFolder(path, config, needed_mb=needed_mb)
         self._open_resources.callback(self.folder.close)
-        self.store = Store(self.folder, self.network, listener)
+        self.store = Store(self.folder, self.network, self._tell)
 
     def stop(self) -> None:
         """Ask for a stop at the next safe point; the work so far is kept and `Interrupted` is raised there."""
@@ -233,7 +233,7 @@ class Adaptation:
         known: dict[str, float] = {} if start is None else start["initial"]["resources"]
         measured = {name: known[name] for name in self.platform.resources if name in known}
         meter = Meter(self.network, self.platform, initial=measured or None)
-        self.metering = Metering(self.network, meter, sessions=self.config.measure.sessions)
+        self.metering = Metering(self.network, meter, self._protocol())
         measurement = None
         if start is None:
             self._listener("prepare", {"what": "measuring the original network"})
@@ -333,6 +333,9 @@ class Adaptation:
         chooser = Chooser(self.network.groups, estimators, multiple=search.multiple, minimum=search.minimum_width)
         recipe = finish.recipe_of(self.config.training.short_term)
         return SearchTools(chooser, self._filters(), self.tuner, self.metering, self.store, search, recipe)
+
+    def _protocol(self) -> StopwatchProtocol:
+        return StopwatchProtocol(sessions=self.config.measure.sessions, seconds=self.config.measure.seconds)
 
     def _filters(self) -> FilterChoice:
         if self.config.search.filters == "norm":

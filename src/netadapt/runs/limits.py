@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from netadapt.budget import Budget, format_quantity, parse_limit
 from netadapt.errors import BudgetError
 from netadapt.models import resolve_model
 from netadapt.network import Network
-from netadapt.platforms import StopwatchProtocol
 from netadapt.platforms.stopwatch import measure
 from netadapt.proposals import allowed_widths
 from netadapt.runs.metering import Metering
@@ -50,7 +50,7 @@ def _latency_of(source: str, metering: Metering) -> float:
     with tempfile.TemporaryDirectory(prefix="netadapt-") as name:
         artifact = platform.compile(other, example_inputs, Path(name))
         original = platform.compile_widths(network, network.widths, Path(name))
-        protocol = StopwatchProtocol(sessions=2 * metering.sessions)
+        protocol = replace(metering.protocol, sessions=2 * metering.protocol.sessions)
         (measurement,) = measure(platform, [artifact], sentinel=original, protocol=protocol)
     ratio = 1.0 if measurement.ratio is None else measurement.ratio
     return ratio * metering.meter.initial["latency"]

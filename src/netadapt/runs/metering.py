@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from netadapt.network import Network
-from netadapt.platforms import Measurement
+from netadapt.platforms import Measurement, StopwatchProtocol
 from netadapt.resources.counted import COUNTED, Counted
 from netadapt.resources.estimator import Estimator, Widths
 from netadapt.resources.meter import Meter
@@ -24,17 +24,17 @@ class Metering:
     Args:
         network: the original.
         meter: measures on the platform.
-        sessions: fresh sessions of each end-to-end measurement.
+        protocol: of each end-to-end measurement.
 
     Attributes:
         estimators: by resource; the counted ones from the start, the measured ones once `use` was given them.
         relative_noise: half-width of the interval of a measurement as this run takes it, relative to it.
     """
 
-    def __init__(self, network: Network, meter: Meter, *, sessions: int) -> None:
+    def __init__(self, network: Network, meter: Meter, protocol: StopwatchProtocol) -> None:
         self.network = network
         self.meter = meter
-        self.sessions = sessions
+        self.protocol = protocol
         self.estimators: dict[str, Estimator] = {name: Counted(network, name) for name in COUNTED}
         self.relative_noise = 0.0
 
@@ -46,7 +46,7 @@ class Metering:
         """Measure the original network; sets `relative_noise`."""
         measurement = self.meter.reference
         # the reference has more sessions than a step: its interval is narrower than theirs by the root of the ratio
-        more = math.sqrt(len(measurement.sessions_ms) / self.sessions)
+        more = math.sqrt(len(measurement.sessions_ms) / self.protocol.sessions)
         self.relative_noise = more * measurement.half_width_ms / measurement.median_ms
         return measurement, {**self.meter.initial, **self.counted(self.network.widths)}
 
@@ -63,7 +63,7 @@ class Metering:
         Raises:
             MeasurementUnusable: the platform is too noisy.
         """
-        (measurement,) = self.meter.measure_modules([module], sessions=self.sessions)
+        (measurement,) = self.meter.measure_modules([module], self.protocol)
         self.learn(widths, measurement)
         return measurement, {**self.meter.values_of(measurement), **self.counted(widths)}
 

@@ -242,7 +242,9 @@ class MeasureSection(Section):
     sessions: Annotated[int, Field(ge=2)] = Field(
         default=5, description="fresh sessions per network (3 or more tell noise from change)"
     )
-    seconds: float = Field(default=0.3, gt=0, description="seconds per session")
+    seconds: float = Field(
+        default=0.05, gt=0, description="seconds per session; more sessions help, longer ones do not"
+    )
 
 
 class ReportSection(Section):

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
+from logging import getLogger
 from os import cpu_count
 from pathlib import Path
 
@@ -21,7 +24,11 @@ from torch import Generator, Tensor
 
 from netadapt.errors import DataError
 
+log = getLogger("netadapt")
+
 Box = tuple[float, float, float, float]
+#: of this machine's memory that the images of one split may take
+LARGEST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,8 @@ def decode_images(
         name_of: names the i-th source in messages, e.g. its file and row.
 
     Returns:
-        uint8 ``(n, height, width, 3)``.
+        uint8 ``(n, height, width, 3)``; if that takes over half of this machine's memory, in a file that is gone
+        with the process.
 
     Raises:
         DataError: a source is unreadable, or sizes differ; the message names it.
@@ -118,7 +126,7 @@ def decode_images(
             raise DataError(f"{name_of(index)} is not a readable image: {error}") from error
 
     shape = one(0).shape
-    pixels = np.empty((len(sources), *shape), np.uint8)
+    pixels = _room((len(sources), *shape))
 
     def fill(index: int) -> None:
         image = one(index)
@@ -131,6 +139,18 @@ def decode_images(
         for _ in pool.map(fill, range(len(sources)), chunksize=64):
             pass
     return torch.from_numpy(pixels)
+
+
+def _room(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return an array to decode into: in memory, or mapped from a nameless file where memory would not hold it."""
+    needed = int(np.prod(shape))
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed <= installed * LARGEST_SHARE:
+        return np.empty(shape, np.uint8)
+    log.warning("%.1f GB of images are kept in a file under %s, not in memory", needed / 1e9, tempfile.gettempdir())
+    with tempfile.TemporaryFile() as file:
+        file.truncate(needed)
+        return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Each loader decodes once into an `ImageStore`; called by `datasets.resolve_task`
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
@@ -157,20 +156,8 @@ def load_folder(folder: Path, classes: tuple[str, ...], decode: Decode) -> Image
 def _stored(
     path: Path, sources: Sequence[Any], labels: Sequence[int], classes: tuple[str, ...], decode: Decode, name_of: Any
 ) -> ImageStore:
-    if decode.resolution is not None:
-        _warn_of_memory(path, len(sources), decode.resolution)
     pixels = decode_images(sources, decode, name_of)
     return ImageStore(pixels, torch.tensor(labels, dtype=torch.int64), classes, str(path))
-
-
-def _warn_of_memory(path: Path, images: int, resolution: int) -> None:
-    needed = images * resolution**2 * 3
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > installed / 2:
-        log.warning(
-            "%s: %d images at %d px take %.1f GB of this machine's %.1f GB: lower resolution under [task]",
-            *(path, images, resolution, needed / 1e9, installed / 1e9),
-        )
 
 
 def _check_folder(folder: Path, kind: str) -> None:
