@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mini_netadapt as mini
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,21 +22,6 @@ from netadapt.network.structure import ChannelGroup
 from netadapt.proposals import Chooser, Proposal
 from netadapt.schedule import Schedule
 from netadapt.training.task import Score
-
-ROOT = Path(__file__).parents[1]
-
-
-def load_oracle() -> Any:
-    path = ROOT / "examples" / "mini_netadapt.py"
-    spec = importlib.util.spec_from_file_location("mini_netadapt_oracle", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-mini = load_oracle()
 
 
 class Exact:

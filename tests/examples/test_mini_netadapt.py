@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Mapping
 from itertools import combinations, product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import mini_netadapt as mini
 import numpy as np
 import pytest
 import torch
@@ -18,18 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "mini_netadapt.py"
-
-
-def load_example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mini_netadapt", EXAMPLE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mini_netadapt"] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-mini: Any = load_example()
 
 
 def two_groups(resources: Any, scores: Mapping[tuple[int, int], tuple[float, float]] | None = None) -> Any:

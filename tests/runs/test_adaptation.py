@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import mini_netadapt as mini
 import numpy as np
 import pytest
 import torch
@@ -23,7 +22,6 @@ from netadapt.runs.journal import read_records
 from netadapt.runs.status import status
 from netadapt.training.task import Score
 
-ROOT = Path(__file__).parents[2]
 IMAGE = torch.zeros(1, 3, 16, 16)
 QUICK: dict[str, Any] = {
     "platform": "simulated?staircase=8",
@@ -289,18 +287,6 @@ def test_the_users_network_and_the_global_state_are_left_alone(tmp_path: Path) -
 
 
 # ---- the oracle, with the real trace, surgery, journal and resources ------------------------------------------------
-def load_oracle() -> Any:
-    spec = importlib.util.spec_from_file_location("mini_netadapt_of_runs", ROOT / "examples" / "mini_netadapt.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-mini = load_oracle()
-
-
 def counted(widths: Mapping[str, int]) -> dict[str, float]:
     """MACs and parameters of the oracle's TinyNet, by hand."""
     channels = [3, widths["first"], widths["second"], widths["third"], 10]

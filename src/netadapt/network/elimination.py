@@ -52,6 +52,7 @@ def factor(gram: Tensor) -> Tensor:
     Raises:
         NonFinite: it is not positive definite or not finite.
     """
+    lower: Tensor
     lower, info = torch.linalg.cholesky_ex(gram)
     if bool(info.any()) or not bool(lower.isfinite().all()):
         raise NonFinite(

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from netadapt.runs.finish import recipe_of, standard_error, with_selection
+from netadapt.runs.settings import LongTerm, ShortTerm
+from netadapt.training.loop import Recipe
+from netadapt.training.task import Score
+
+
+def test_a_table_becomes_a_recipe_and_no_images_none() -> None:
+    assert recipe_of(LongTerm(epochs=3.0, lr=0.1)) == Recipe(epochs=3.0, lr=0.1)
+    assert recipe_of(ShortTerm(images=0)) is None
+
+
+def test_the_standard_error_is_that_of_a_share() -> None:
+    assert standard_error(Score(0.9, 0.1, 100)) == pytest.approx(math.sqrt(0.09 / 100))
+    assert standard_error(Score(0.9, 0.1)) is None
+    assert standard_error(Score(-3.2, 0.1, 100)) is None  # a metric that is no share
+
+
+def test_the_selection_split_is_added_where_the_task_can() -> None:
+    class Extendable:
+        def with_selection(self) -> str:
+            return "all"
+
+    plain = object()
+    assert with_selection(Extendable()) == "all"  # type: ignore[arg-type,comparison-overlap]
+    assert with_selection(plain) is plain  # type: ignore[arg-type,comparison-overlap]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from netadapt.network import trace
+from netadapt.platforms import StopwatchProtocol
+from netadapt.platforms.simulated import SimulatedPlatform
+from netadapt.resources.meter import Meter
+from netadapt.runs.metering import Metering
+
+
+class Recorded:
+    """An estimator that remembers what it was taught."""
+
+    def __init__(self) -> None:
+        self.taught: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def fit(self, widths: np.ndarray, values: np.ndarray) -> None:
+        self.taught.append((widths, values))
+
+    def estimate(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones(len(widths)), np.zeros(len(widths))
+
+
+@pytest.fixture
+def metering(tmp_path: Path) -> Metering:
+    model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 48, 3), nn.Flatten(), nn.Linear(48 * 16, 5))
+    network = trace(model.eval(), torch.zeros(1, 3, 8, 8))
+    return Metering(network, Meter(network, SimulatedPlatform(noise=0.01), tmp_path), StopwatchProtocol(sessions=5))
+
+
+def test_the_original_is_measured_and_counted(metering: Metering) -> None:
+    measurement, resources = metering.initial()
+    assert set(resources) == {"latency", "energy", "memory", "macs", "parameters", "size"}
+    assert resources["latency"] == measurement.median_ms
+    assert resources["parameters"] == metering.network.parameters()
+    assert resources["macs"] == metering.network.macs()
+    assert resources["size"] == pytest.approx(4e-6 * resources["parameters"])
+    assert 0 < metering.relative_noise < 0.05
+
+
+def test_a_measured_network_teaches_the_estimators(metering: Metering) -> None:
+    _, initial = metering.initial()
+    estimator = Recorded()
+    metering.use({"latency": estimator})
+    kept = {"0": range(16), "2": range(24)}
+    widths = {"0": 16, "2": 24}
+    _, resources = metering.measure(metering.network.shrink(kept), widths)
+    truth = metering.meter.platform.predict(metering.network, widths).latency_ms  # type: ignore[attr-defined]
+    assert resources["latency"] == pytest.approx(truth, rel=0.05)
+    assert resources["latency"] < initial["latency"]
+    taught_widths, taught_values = estimator.taught[-1]
+    assert [16, 24] in taught_widths.tolist()
+    assert resources["latency"] in taught_values
+
+
+def test_widths_are_measured_without_weights(metering: Metering) -> None:
+    metering.initial()
+    small, large = metering.measure_widths(np.array([[8, 8], [32, 48]]))
+    assert all(small[name] < large[name] for name in ("latency", "macs", "parameters"))
