@@ -247,6 +247,24 @@ def test_a_proposal_whose_loss_is_not_finite_fails_alone(tmp_path: Path) -> None
     assert all(variant.widths["first"] == 64 for variant in family.variants)
 
 
+def test_a_proposal_whose_loss_was_not_finite_once_is_tried_again_more_slowly(tmp_path: Path) -> None:
+    class Hiccup(Colours):
+        """The very first training loss is NaN."""
+
+        hiccups = 1
+
+        def loss(self, outputs: Tensor, batch: Any, teacher_outputs: Any | None = None) -> Tensor:
+            loss = super().loss(outputs, batch)
+            if outputs.requires_grad and self.hiccups:
+                self.hiccups -= 1
+                return loss * float("nan")
+            return loss
+
+    adapt(small_net(), IMAGE, Hiccup(), "70%", run=tmp_path / "run", **{**QUICK, "uniform": False})
+    proposals = [r.data for r in read_records(tmp_path / "run" / "journal.jsonl") if r.type == "proposal"]
+    assert all(p["failed"] is None for p in proposals)
+
+
 def test_an_unreachable_budget_keeps_the_family_so_far(tmp_path: Path) -> None:
     """All networks fail to train, so the search cannot go on after it has begun."""
 
