@@ -10,6 +10,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netadapt.adaptation import Adaptation as Adaptation
+    from netadapt.adaptation import Step as Step
+    from netadapt.adaptation import adapt as adapt
     from netadapt.budget import Budget as Budget
     from netadapt.errors import NetAdaptError as NetAdaptError
     from netadapt.family import Family as Family
@@ -19,24 +22,21 @@ if TYPE_CHECKING:
     from netadapt.network import trace as trace
     from netadapt.platforms import Measurement as Measurement
     from netadapt.platforms import measure as measure
-    from netadapt.runs.adaptation import Adaptation as Adaptation
-    from netadapt.runs.adaptation import Step as Step
-    from netadapt.runs.adaptation import adapt as adapt
     from netadapt.training.task import Score as Score
     from netadapt.training.task import Task as Task
 
 _HOMES = {
-    "Adaptation": "netadapt.runs.adaptation",
+    "Adaptation": "netadapt.adaptation",
     "Budget": "netadapt.budget",
     "Family": "netadapt.family",
     "Measurement": "netadapt.platforms",
     "NetAdaptError": "netadapt.errors",
     "Network": "netadapt.network",
     "Score": "netadapt.training.task",
-    "Step": "netadapt.runs.adaptation",
+    "Step": "netadapt.adaptation",
     "Task": "netadapt.training.task",
     "Variant": "netadapt.family",
-    "adapt": "netadapt.runs.adaptation",
+    "adapt": "netadapt.adaptation",
     "load": "netadapt.network",
     "measure": "netadapt.platforms",
     "trace": "netadapt.network",

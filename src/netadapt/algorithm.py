@@ -1,6 +1,6 @@
 """Algorithm 1 of the paper: NetAdapt.
 
-Reads like the paper and does no I/O; what it needs is injected as `Tools`. `runs/adaptation.py` provides the
+Reads like the paper and does no I/O; what it needs is injected as `Tools`. `adaptation/` provides the
 tools for a real network, a journal and a platform; `examples/mini_netadapt.py` is the same in brute force.
 """
 

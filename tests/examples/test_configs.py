@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
+from netadapt.adaptation.adaptation import Adaptation
 from netadapt.models import resolve_model
-from netadapt.runs.adaptation import Adaptation
 from netadapt.runs.config import load_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

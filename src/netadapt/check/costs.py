@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from netadapt.adaptation.limits import smallest_widths
+from netadapt.adaptation.metering import Metering
 from netadapt.baselines.uniform import uniform_widths
 from netadapt.network import Network
 from netadapt.platforms import Measurement, Platform, StopwatchProtocol
 from netadapt.platforms.stopwatch import measure
 from netadapt.resources.meter import Meter
-from netadapt.runs.limits import smallest_widths
-from netadapt.runs.metering import Metering
 from netadapt.runs.settings import SearchSection
 
 #: parts of the original width of which uniform networks are shown

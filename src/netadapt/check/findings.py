@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from netadapt.adaptation.limits import schedules
+from netadapt.adaptation.metering import Metering
 from netadapt.budget import Budget, format_quantity
 from netadapt.check.costs import Row, metering_of, rows_of, take_measurements
 from netadapt.check.forecast import Forecast, forecast
@@ -18,8 +20,6 @@ from netadapt.check.speed import measure_speed
 from netadapt.errors import BudgetError, NetAdaptError
 from netadapt.network import Network, trace
 from netadapt.platforms import Measurement, Platform
-from netadapt.runs.limits import schedules
-from netadapt.runs.metering import Metering
 from netadapt.runs.settings import MeasureSection, SearchSection
 from netadapt.training.task import Task
 

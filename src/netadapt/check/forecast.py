@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from netadapt.adaptation.limits import schedules
+from netadapt.adaptation.metering import Metering
 from netadapt.budget import Budget
 from netadapt.check.speed import Speed
 from netadapt.resources.rounds import RoundsProtocol
-from netadapt.runs.limits import schedules
-from netadapt.runs.metering import Metering
 from netadapt.runs.settings import LongTerm, MeasureSection, SearchSection, ShortTerm
 from netadapt.training.task import Task
 

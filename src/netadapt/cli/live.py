@@ -16,7 +16,7 @@ from netadapt.cli.output import printable, seconds
 from netadapt.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from netadapt.runs.store import Listener
+    from netadapt.adaptation.store import Listener
 
 #: columns that the numbers around the bar need
 _NUMBERS = 62

@@ -70,8 +70,8 @@ def original_of(run: Path, given: str | None) -> tuple[nn.Module, Any]:
         ConfigError, ModelError: see `source_of` and `resolve_model`.
         RunDamaged: the run's configuration cannot be read.
     """
+    from netadapt.adaptation.preparation import structure_of
     from netadapt.models import resolve_model
-    from netadapt.runs.preparation import structure_of
 
     config = read_config(run)
     model, example_inputs = resolve_model(source_of(run, config, given))

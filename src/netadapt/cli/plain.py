@@ -15,7 +15,7 @@ from netadapt.cli.output import printable
 from netadapt.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from netadapt.runs.store import Listener
+    from netadapt.adaptation.store import Listener
 
 #: long work is reported each time that another so large a part is done
 _PART = 0.1

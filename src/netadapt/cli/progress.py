@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from netadapt.cli.output import on_terminal
 
 if TYPE_CHECKING:
-    from netadapt.runs.store import Listener
+    from netadapt.adaptation.store import Listener
 
 Data = Mapping[str, Any]
 

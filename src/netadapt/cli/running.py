@@ -13,7 +13,7 @@ from netadapt.cli.progress import shown
 from netadapt.cli.signals import stopping
 
 if TYPE_CHECKING:
-    from netadapt.runs.adaptation import Adaptation
+    from netadapt.adaptation.adaptation import Adaptation
     from netadapt.runs.settings import RunConfig
 
 
@@ -37,7 +37,7 @@ def settings_of(config: Path, overrides: Sequence[str] | None, folder: Path | No
 @contextmanager
 def opened(settings: RunConfig) -> Iterator[Adaptation]:
     """Yield the adaptation that the settings describe; SIGINT and SIGTERM ask it to stop at a safe point."""
-    from netadapt.runs.adaptation import Adaptation
+    from netadapt.adaptation.adaptation import Adaptation
 
     folder = Path(settings.run.folder)
     with shown(folder) as listener, stopping() as stop:

@@ -1,6 +1,6 @@
 """Reads, checks, compares and writes the configuration of a run (the sections are in `settings.py`).
 
-Called by the command line, by `runs/adaptation.py` for the Python call, and by `folder.py`, which refuses to resume
+Called by the command line, by `adaptation/` for the Python call, and by `folder.py`, which refuses to resume
 with other settings. All problems of a file are reported at once, each with its place, its value and what is allowed.
 """
 

@@ -1,6 +1,6 @@
 """The folder of a run: who may write it, what lies where, and the order of writing that a crash cannot break.
 
-`runs/adaptation.py` opens one for writing. Artefacts are written first, whole or not at all; then the journal line that
+`adaptation/` opens one for writing. Artefacts are written first, whole or not at all; then the journal line that
 names them. Everything that reads a run uses `state.py` and needs no `RunFolder`.
 """
 

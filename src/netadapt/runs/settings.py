@@ -1,6 +1,6 @@
 """The sections and keys of a run's configuration; every field says its unit and, where there is one, its source.
 
-`config.py` reads, writes and compares them; `runs/adaptation.py` obeys them. "Paper" is arXiv 1804.03230.
+`config.py` reads, writes and compares them; `adaptation/` obeys them. "Paper" is arXiv 1804.03230.
 """
 
 from __future__ import annotations

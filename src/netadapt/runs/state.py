@@ -1,6 +1,6 @@
 """The state of a run: a pure fold of its journal, and nothing else.
 
-`runs/adaptation.py` writes the records; `status.py`, `family/` and `report/` read this. The types and their data:
+`adaptation/` writes the records; `status.py`, `family/` and `report/` read this. The types and their data:
 
     start      config_sha, seed, model, platform, budget{resource: limit}, initial{resources, measurement,
                accuracy_selection, accuracy_test, macs, parameters}, groups[{name, width, layers}],

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from netadapt.adaptation.tuning import Tuner, derived_seed, inputs_of
 from netadapt.errors import Interrupted, UsageError
-from netadapt.runs.tuning import Tuner, derived_seed, inputs_of
 from netadapt.training.loop import Recipe
 from netadapt.training.task import Score
 

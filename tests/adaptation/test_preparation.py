@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from netadapt.adaptation.preparation import build_task, python_config, structure_of
 from netadapt.budget import Budget
 from netadapt.errors import BudgetError, ConfigError, DataError
 from netadapt.models import resolve_model
 from netadapt.runs.config import make_config
-from netadapt.runs.preparation import build_task, python_config, structure_of
 
 
 def config_of(budget: Any = "50%", **given: Any) -> Any:

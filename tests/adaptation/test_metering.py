@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from netadapt.adaptation.metering import Metering
 from netadapt.network import trace
 from netadapt.platforms import StopwatchProtocol
 from netadapt.platforms.simulated import SimulatedPlatform
 from netadapt.resources.meter import Meter
-from netadapt.runs.metering import Metering
 
 
 class Recorded:

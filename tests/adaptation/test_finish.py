@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from netadapt.runs.finish import recipe_of, standard_error, with_selection
+from netadapt.adaptation.finish import recipe_of, standard_error, with_selection
 from netadapt.runs.settings import LongTerm, ShortTerm
 from netadapt.training.loop import Recipe
 from netadapt.training.task import Score

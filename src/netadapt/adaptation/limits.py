@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from netadapt.adaptation.metering import Metering
 from netadapt.budget import Budget, format_quantity, parse_limit
 from netadapt.errors import BudgetError
 from netadapt.models import resolve_model
 from netadapt.network import Network
 from netadapt.platforms.stopwatch import measure
 from netadapt.proposals import allowed_widths
-from netadapt.runs.metering import Metering
 from netadapt.runs.settings import BudgetSection, SearchSection
 from netadapt.schedule import Schedule
 

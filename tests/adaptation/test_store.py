@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from netadapt.adaptation.store import Store
+from netadapt.adaptation.tools import key_of
 from netadapt.algorithm import Candidate
 from netadapt.network import Network, trace
 from netadapt.proposals import Proposal
 from netadapt.runs.config import make_config
 from netadapt.runs.folder import RunFolder
-from netadapt.runs.store import Store
-from netadapt.runs.tools import key_of
 from netadapt.training.task import Score
 
 PROPOSAL = Proposal(("0",), {"0": 8}, {"latency": 1.0}, {"latency": 0.1})

@@ -14,15 +14,15 @@ from dataclasses import asdict
 import numpy as np
 from torch import nn
 
+from netadapt.adaptation.metering import Metering
+from netadapt.adaptation.store import Store
+from netadapt.adaptation.tuning import Tuner
 from netadapt.baselines.uniform import uniform_widths, widest_within
 from netadapt.network import Network
 from netadapt.network.importance import FilterChoice
 from netadapt.platforms import Measurement
-from netadapt.runs.metering import Metering
 from netadapt.runs.settings import Recipe as Section
 from netadapt.runs.settings import RunConfig
-from netadapt.runs.store import Store
-from netadapt.runs.tuning import Tuner
 from netadapt.training.loop import Recipe
 from netadapt.training.task import Score, Task
 

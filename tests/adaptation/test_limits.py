@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from netadapt.adaptation.limits import measure_floor, resolve_budget, schedules, smallest_widths
+from netadapt.adaptation.metering import Metering
 from netadapt.errors import BudgetError
 from netadapt.network import trace
 from netadapt.platforms import StopwatchProtocol
 from netadapt.platforms.simulated import SimulatedPlatform
 from netadapt.resources.meter import Meter
-from netadapt.runs.limits import measure_floor, resolve_budget, schedules, smallest_widths
-from netadapt.runs.metering import Metering
 from netadapt.runs.settings import BudgetSection, SearchSection
 
 

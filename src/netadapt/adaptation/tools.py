@@ -15,14 +15,14 @@ from dataclasses import asdict, replace
 
 from torch import nn
 
+from netadapt.adaptation.metering import Metering
+from netadapt.adaptation.store import Store
+from netadapt.adaptation.tuning import Tuner
 from netadapt.algorithm import Candidate, Step, rank
 from netadapt.errors import NonFinite
 from netadapt.network.importance import FilterChoice
 from netadapt.proposals import Chooser, Proposal
-from netadapt.runs.metering import Metering
 from netadapt.runs.settings import SearchSection
-from netadapt.runs.store import Store
-from netadapt.runs.tuning import Tuner
 from netadapt.training.loop import Recipe
 from netadapt.training.task import Score
 

@@ -16,6 +16,12 @@ from typing import Any
 
 from torch import nn
 
+from netadapt.adaptation import finish, limits
+from netadapt.adaptation.metering import Metering
+from netadapt.adaptation.preparation import build_model, build_task, python_config, start_network, structure_of
+from netadapt.adaptation.store import Listener, Store
+from netadapt.adaptation.tools import SearchTools
+from netadapt.adaptation.tuning import Tuner
 from netadapt.algorithm import Step as Step
 from netadapt.algorithm import netadapt
 from netadapt.budget import Budget
@@ -28,15 +34,9 @@ from netadapt.platforms import Measurement, Platform, StopwatchProtocol, resolve
 from netadapt.proposals import Chooser
 from netadapt.resources.build import build_estimators
 from netadapt.resources.meter import Meter
-from netadapt.runs import finish, limits
 from netadapt.runs.config import fingerprint
 from netadapt.runs.folder import ENVIRONMENT, RunFolder
-from netadapt.runs.metering import Metering
-from netadapt.runs.preparation import build_model, build_task, python_config, start_network, structure_of
 from netadapt.runs.settings import RunConfig
-from netadapt.runs.store import Listener, Store
-from netadapt.runs.tools import SearchTools
-from netadapt.runs.tuning import Tuner
 from netadapt.training.task import Score, Task
 
 log = logging.getLogger("netadapt")
