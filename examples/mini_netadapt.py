@@ -27,14 +27,15 @@ class Network:
 
     Attributes:
         groups: width of each channel group in Net_0; their order is the paper's k = 1..K.
-        norms: L2 norm of each unit's weights, ``(width,)`` for each group, taken jointly over tied layers.
+        norms: L2 norm of each unit's weights, ``(width of Net_0,)`` for each group, jointly over tied layers, in the
+            network that keeps given units: a filter loses weights when the layer before it loses units.
         resources: what the network costs at given widths, by resource.
         evaluate: the score after the short-term fine-tune; depends on the units kept, not on the path to them.
         evaluate_long: the score after the long-term fine-tune; None for a search without it.
     """
 
     groups: Mapping[str, int]
-    norms: Mapping[str, np.ndarray]
+    norms: Callable[[Kept], Mapping[str, np.ndarray]]
     resources: Callable[[dict[str, int]], Mapping[str, float]]
     evaluate: Callable[[Kept], Score]
     evaluate_long: Callable[[Kept], Score] | None = None
@@ -155,7 +156,8 @@ def choose_num_filters(
 
 def choose_which_filters(network: Network, kept: Kept, widths: Mapping[str, int]) -> Kept:
     """Keep the units of largest L2 norm among those the current network still has (8: ties keep the lower index)."""
-    largest = {name: sorted(units, key=lambda u: (-network.norms[name][u], u)) for name, units in kept.items()}
+    norms = network.norms(kept)
+    largest = {name: sorted(units, key=lambda u: (-norms[name][u], u)) for name, units in kept.items()}
     return {name: tuple(sorted(units[: widths[name]])) for name, units in largest.items()}
 
 
@@ -247,7 +249,14 @@ def tiny_network(model: TinyNet | None = None) -> Network:
     """
     model = model or tiny_net()
     layers = {"first": model.first, "second": model.second, "third": model.third}
-    norms = {name: layer.weight.detach().double().flatten(1).norm(dim=1).numpy() for name, layer in layers.items()}
+    weights = {name: layer.weight.detach().double().numpy() for name, layer in layers.items()}
+    inputs = dict(zip(layers, [None, *layers], strict=False))  # which group a layer reads; None: the image
+
+    def norms_of(kept: Kept) -> dict[str, np.ndarray]:
+        columns = {name: slice(None) if read is None else list(kept[read]) for name, read in inputs.items()}
+        return {name: np.sqrt((w[:, columns[name]] ** 2).sum(axis=(1, 2, 3))) for name, w in weights.items()}
+
+    norms = norms_of({name: tuple(range(layer.out_channels)) for name, layer in layers.items()})
     saturation = {"first": 1.5, "second": 2.5, "third": 4.0}
 
     def quality(kept: Kept) -> float:
@@ -263,7 +272,7 @@ def tiny_network(model: TinyNet | None = None) -> Network:
 
     groups = {name: layer.out_channels for name, layer in layers.items()}
     evaluate, evaluate_long = lambda kept: score(quality(kept)), lambda kept: score(0.36 + 0.6 * quality(kept))
-    return Network(groups, norms, staircase, evaluate, evaluate_long)
+    return Network(groups, norms_of, staircase, evaluate, evaluate_long)
 
 
 def main() -> None:

@@ -125,7 +125,7 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
     start = resource_model(groups)
     norms = {name: rng.integers(0, 6, width).astype(float) for name, width in groups.items()}
     return {
-        "network": mini.Network(groups=groups, norms=norms, resources=resource_model, evaluate=evaluate),
+        "network": mini.Network(groups=groups, norms=lambda kept: norms, resources=resource_model, evaluate=evaluate),
         "budget": {r: start[r] * draw(st.sampled_from([0.3, 0.5, 0.8])) for r in resources},
         "first_step": {r: start[r] * draw(st.sampled_from([0.02, 0.05, 0.2])) for r in resources},
         "decay": draw(st.sampled_from([0.9, 0.96, 1.0])),

@@ -24,7 +24,10 @@ def two_groups(resources: Any, scores: Mapping[tuple[int, int], tuple[float, flo
     scores = scores or {}
     norms = {"a": np.arange(24.0), "b": np.ones(24)}
     return mini.Network(
-        {"a": 24, "b": 24}, norms, resources, lambda kept: scores.get((len(kept["a"]), len(kept["b"])), (0.5, 1.0))
+        {"a": 24, "b": 24},
+        lambda kept: norms,
+        resources,
+        lambda kept: scores.get((len(kept["a"]), len(kept["b"])), (0.5, 1.0)),
     )
 
 
@@ -66,7 +69,9 @@ def test_one_resource_by_hand() -> None:
     ],
 )
 def test_schedule_by_hand(first_step: float, decay: float, constraints: list[float], widths: list[int]) -> None:
-    network = mini.Network({"a": 64}, {"a": np.ones(64)}, lambda w: {"latency": w["a"]}, lambda kept: (0.5, 1.0))
+    network = mini.Network(
+        {"a": 64}, lambda kept: {"a": np.ones(64)}, lambda w: {"latency": w["a"]}, lambda kept: (0.5, 1.0)
+    )
     steps = mini.adapt(network, {"latency": 20}, {"latency": first_step}, decay)
     assert [step.constraint["latency"] for step in steps] == constraints
     assert [step.widths["a"] for step in steps] == widths
@@ -136,7 +141,11 @@ def test_a_budget_met_from_the_start_gives_no_steps() -> None:
 
 def test_only_the_last_step_is_tuned_long() -> None:
     network = mini.Network(
-        {"a": 24}, {"a": np.ones(24)}, lambda w: {"latency": w["a"]}, lambda kept: (0.5, 1.0), lambda kept: (0.6, 0.8)
+        {"a": 24},
+        lambda kept: {"a": np.ones(24)},
+        lambda w: {"latency": w["a"]},
+        lambda kept: (0.5, 1.0),
+        lambda kept: (0.6, 0.8),
     )
     steps = mini.adapt(network, {"latency": 8}, {"latency": 8}, 1.0)
     assert [(step.accuracy, step.tuned) for step in steps] == [(0.5, None), (0.5, (0.6, 0.8))]
@@ -144,7 +153,9 @@ def test_only_the_last_step_is_tuned_long() -> None:
 
 def test_widths_are_multiples_not_below_the_minimum() -> None:
     # a width of 22 shrinks to 20 first; the minimum 8 admits 10 but not 5
-    network = mini.Network({"a": 22}, {"a": np.ones(22)}, lambda w: {"latency": w["a"]}, lambda kept: (0.5, 1.0))
+    network = mini.Network(
+        {"a": 22}, lambda kept: {"a": np.ones(22)}, lambda w: {"latency": w["a"]}, lambda kept: (0.5, 1.0)
+    )
     steps = mini.adapt(network, {"latency": 1}, {"latency": 1}, 1.0, multiple=5, minimum=8)
     assert [step.widths["a"] for step in steps] == [20, 15, 10]
 
@@ -203,7 +214,7 @@ def problems(draw: st.DrawFn, resources: int = 1) -> dict[str, Any]:
 
     initial = cost(groups)
     return {
-        "network": mini.Network(groups, norms, cost, evaluate),
+        "network": mini.Network(groups, lambda kept: norms, cost, evaluate),
         "budget": {key: draw(st.sampled_from([0.25, 0.5, 0.75])) * initial[key] for key in keys},
         "first_step": {key: draw(st.sampled_from([0.03125, 0.125, 0.5])) * initial[key] for key in keys},
         "decay": draw(st.sampled_from([0.5, 0.96, 1.0])),
@@ -282,7 +293,7 @@ def check_widths(problem: dict[str, Any], before: Any, step: Any) -> None:
     for name, units in step.kept.items():
         assert list(units) == sorted(units) and set(units) <= set(before.kept[name])
         lost = set(before.kept[name]) - set(units)
-        norm = network.norms[name]
+        norm = network.norms(before.kept)[name]
         assert all((norm[u], -u) > (norm[v], -v) for u in units for v in lost)
 
 

@@ -55,10 +55,12 @@ class Network:
         shapes: original shapes of all parameters and buffers, by canonical name.
         channels: for modules whose attributes follow from activations, what goes in and out.
         proof: what was checked by values; ``None`` if `trace` was told not to.
+        foreign_record: what ``model`` had lost already when it was traced; it is the original here.
     """
 
     def __init__(self, model: nn.Module, example_inputs: Any, found: Propagation) -> None:
         self.model, self.example_inputs = model, example_inputs
+        self.foreign_record = surgery.record_of(model)
         self.proof: Proof | None = None
         self._found = found
         self._parameters = [name for name, _ in model.named_parameters()]

@@ -28,9 +28,20 @@ RECORD = "_netadapt_kept"
 
 
 def kept_of(network: Network, module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the original indices that ``module`` still has, for every group."""
-    record: dict[str, tuple[int, ...]] = getattr(module, RECORD, {})
+    """Return the original indices that ``module`` still has, for every group.
+
+    A network may itself be traced from a module that some other network was shrunk to: what that lost is no loss here.
+    """
+    record = record_of(module)
+    if record == network.foreign_record:
+        record = {}
     return {g.name: tuple(record.get(g.name, range(g.width))) for g in network.groups}
+
+
+def record_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return what a shrunk module remembers of its surgery; empty for any other module."""
+    record: dict[str, tuple[int, ...]] = getattr(module, RECORD, {})
+    return record
 
 
 def complete(network: Network, kept: Kept, have: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -209,9 +209,9 @@ def curve_csv(state: State) -> str:
 
 def _make(folder: Path) -> None:
     """Make the folder and try to write into it, before anything costly is begun."""
-    if folder.is_symlink():
-        raise ConfigError(f"{folder} is a symbolic link; give the folder itself (run.folder or --out).")
     try:
+        if folder.is_symlink():
+            raise ConfigError(f"{folder} is a symbolic link; give the folder itself (run.folder or --out).")
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(13, "it is read-only for you")
