@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +27,18 @@ def seeded() -> Iterator[None]:
         yield
 
 
-def outputs_of(module: nn.Module, x: Tensor) -> Tensor:
+def inputs_like(network: Network, count: int) -> Any:
+    """Return ``count`` random inputs of the shapes that the network was traced with."""
+    inputs = network.example_inputs
+    if isinstance(inputs, dict):
+        return {name: torch.randn(count, *value.shape[1:]) for name, value in inputs.items()}
+    return torch.randn(count, *inputs.shape[1:])
+
+
+def outputs_of(module: nn.Module, x: Any) -> Tensor:
     with torch.no_grad():
-        return module.eval()(x)
+        outputs = module.eval()(**x) if isinstance(x, dict) else module.eval()(x)
+    return torch.cat([value.flatten(1) for value in outputs.values()], 1) if isinstance(outputs, dict) else outputs
 
 
 def redundant(norm: bool = False) -> tuple[nn.Sequential, Tensor]:
@@ -92,9 +102,7 @@ def test_choices_are_nested_sorted_and_deterministic(network_of: Callable[[str],
 def test_every_family_can_be_refitted_twice(family, random_kept) -> None:
     """One group after the other from a network that has been cut, re-fitted and cut again, all at once too."""
     network: Network = family.network
-    inputs = network.example_inputs
-    wide = {"wave": torch.randn(40, 2, 32), "gain": torch.rand(40, 1, 1)}
-    batch = wide if isinstance(inputs, dict) else torch.randn(40, *inputs.shape[1:])
+    batch = inputs_like(network, 40)
     before = {name: value.clone() for name, value in network.model.state_dict().items()}
     choice = LeastSquaresRefit(network, network.model, [batch])
     kept = {g.name: choice.choose(g.name, max(1, g.width * 3 // 4)) for g in network.groups}
@@ -112,9 +120,7 @@ def test_every_family_can_be_refitted_twice(family, random_kept) -> None:
 
 def test_refit_comes_closer_to_the_original_than_norms(family) -> None:
     network: Network = family.network
-    if isinstance(network.example_inputs, dict):
-        pytest.skip("not images")
-    x, fresh = torch.randn(200, 3, 16, 16).split([160, 40])
+    x, fresh = inputs_like(network, 160), inputs_like(network, 40)
     model = network.shrink({})
     refresh_batch_norm(model, [x])
     widths = {g.name: max(1, g.width * 3 // 4) for g in network.groups}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -26,9 +27,11 @@ from netadapt.runs.settings import RunConfig
 from netadapt.training.loop import Recipe
 from netadapt.training.task import Score, Task
 
+log = logging.getLogger("netadapt")
+
 UNIFORM = "uniform"
-#: uniform networks next to the estimated one that are measured before one of them is taken
-_NEIGHBOURS = 2
+#: uniform networks next to the estimated one, wider and narrower, that are measured before one of them is taken
+_WIDER, _NARROWER = 2, 6
 
 
 def recipe_of(section: Section) -> Recipe | None:
@@ -114,6 +117,7 @@ def uniform(
     """
     widths = _uniform_of(network, metering, config, widths_of_final, resources)
     if widths is None:
+        log.warning("no uniformly narrower network costs as little as the final one: the report has no comparison")
         return None
     began = time.monotonic()
     filters.prepare(network.model)
@@ -159,7 +163,7 @@ def _uniform_of(
         if found is None:
             return None
         row = max(row, int(np.flatnonzero((candidates == found).all(axis=1))[0]))
-    near = candidates[max(0, row - _NEIGHBOURS) : row + _NEIGHBOURS + 1]
+    near = candidates[max(0, row - _WIDER) : row + _NARROWER + 1]
     *measured, cost = metering.measure_widths(np.concatenate([near, final_vector[None]]))
     within = [v for v, values in zip(near, measured, strict=True) if all(values[r] <= cost[r] for r in resources)]
     return network.mapping(within[0]) if within else None
