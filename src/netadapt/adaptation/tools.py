@@ -111,8 +111,14 @@ class SearchTools:
         return None if tuned is None or score is None else Candidate(proposal, tuned, score)
 
     def take_empirical_measurement(self, net: Step, winner: Candidate) -> Step:
-        """Measure the winner end to end, teach the estimators, and write the step down."""
-        proposal = winner.proposal
+        """Measure the winner end to end, teach the estimators, and write the step down.
+
+        Raises:
+            SurgeryError: what was cut off does not equal the masked network before the cut; checked at every step.
+        """
+        proposal, network = winner.proposal, self.metering.network
+        kept = network.kept_of(winner.model)
+        network.verify_shrink(net.model, {group: kept[group] for group in proposal.groups})
         measurement, resources = self.metering.measure(winner.model, proposal.widths)
         step = Step(
             iteration=net.iteration + 1,
