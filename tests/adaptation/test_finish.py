@@ -4,15 +4,8 @@ import math
 
 import pytest
 
-from netadapt.adaptation.finish import recipe_of, standard_error, with_selection
-from netadapt.runs.settings import LongTerm, ShortTerm
-from netadapt.training.loop import Recipe
+from netadapt.adaptation.finish import standard_error, with_selection
 from netadapt.training.task import Score
-
-
-def test_a_table_becomes_a_recipe_and_no_images_none() -> None:
-    assert recipe_of(LongTerm(epochs=3.0, lr=0.1)) == Recipe(epochs=3.0, lr=0.1)
-    assert recipe_of(ShortTerm(images=0)) is None
 
 
 def test_the_standard_error_is_that_of_a_share() -> None:

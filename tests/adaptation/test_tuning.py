@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from netadapt.adaptation.tuning import Tuner, derived_seed, inputs_of
+from netadapt.adaptation.tuning import Tuner, derived_seed, inputs_of, recipe_of
 from netadapt.errors import Interrupted, UsageError
+from netadapt.runs.settings import LongTerm, ShortTerm
 from netadapt.training.loop import Recipe
 from netadapt.training.task import Score
 
@@ -46,6 +47,11 @@ def test_seeds_of_units_of_work_differ_and_are_stable() -> None:
     assert derived_seed(0, "001-a") == derived_seed(0, "001-a")
     assert len({derived_seed(seed, key) for seed in (0, 1) for key in ("a", "b")}) == 4
     torch.manual_seed(derived_seed(3, "any"))  # fits where torch and numpy want a seed
+
+
+def test_a_table_becomes_a_recipe_and_no_images_none() -> None:
+    assert recipe_of(LongTerm(epochs=3.0, lr=0.1)) == Recipe(epochs=3.0, lr=0.1)
+    assert recipe_of(ShortTerm(images=0)) is None
 
 
 def test_calibration_has_at_least_the_images_asked_for() -> None:

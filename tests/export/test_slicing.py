@@ -117,8 +117,7 @@ def test_the_runtime_makes_the_same_of_both(spec, tmp_path):
 
 def test_constants_that_hold_widths_are_noticed():
     network = trace(Fixed(), example(), prove=False)
-    if not network.groups:
-        pytest.skip("nothing to cut here")
+    assert network.groups
     template = SlicingTemplate(network)
     with pytest.raises(NotSliceable):
         template.verify(network)

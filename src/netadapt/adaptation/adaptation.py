@@ -21,7 +21,7 @@ from netadapt.adaptation.metering import Metering
 from netadapt.adaptation.preparation import build_model, build_task, python_config, start_network, structure_of
 from netadapt.adaptation.store import Listener, Store
 from netadapt.adaptation.tools import SearchTools
-from netadapt.adaptation.tuning import Tuner
+from netadapt.adaptation.tuning import Tuner, recipe_of
 from netadapt.algorithm import Step as Step
 from netadapt.algorithm import netadapt
 from netadapt.budget import Budget
@@ -331,7 +331,7 @@ class Adaptation:
         search = self.config.search
         estimators = {name: self.metering.estimators[name] for name in self.budget}
         chooser = Chooser(self.network.groups, estimators, multiple=search.multiple, minimum=search.minimum_width)
-        recipe = finish.recipe_of(self.config.training.short_term)
+        recipe = recipe_of(self.config.training.short_term)
         return SearchTools(chooser, self._filters(), self.tuner, self.metering, self.store, search, recipe)
 
     def _protocol(self) -> StopwatchProtocol:

@@ -17,14 +17,12 @@ from torch import nn
 
 from netadapt.adaptation.metering import Metering
 from netadapt.adaptation.store import Store
-from netadapt.adaptation.tuning import Tuner
+from netadapt.adaptation.tuning import Tuner, recipe_of
 from netadapt.baselines.uniform import uniform_widths, widest_within
 from netadapt.network import Network
 from netadapt.network.importance import FilterChoice
 from netadapt.platforms import Measurement
-from netadapt.runs.settings import Recipe as Section
 from netadapt.runs.settings import RunConfig
-from netadapt.training.loop import Recipe
 from netadapt.training.task import Score, Task
 
 log = logging.getLogger("netadapt")
@@ -32,11 +30,6 @@ log = logging.getLogger("netadapt")
 UNIFORM = "uniform"
 #: uniform networks next to the estimated one, wider and narrower, that are measured before one of them is taken
 _WIDER, _NARROWER = 2, 6
-
-
-def recipe_of(section: Section) -> Recipe | None:
-    """Return the recipe of a ``[training]`` table; ``None`` where it trains on nothing."""
-    return None if section.images == 0 else Recipe(**section.model_dump())
 
 
 def long_term(store: Store, tuner: Tuner, config: RunConfig, variant: str, model: nn.Module) -> tuple[nn.Module, Score]:

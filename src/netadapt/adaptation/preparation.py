@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from netadapt.budget import Budget
+from netadapt.adaptation.tuning import recipe_of
+from netadapt.budget import UNITS, Budget
 from netadapt.errors import BudgetError, ConfigError, did_you_mean
 from netadapt.models import resolve_model
 from netadapt.network import Network
@@ -28,7 +29,6 @@ from netadapt.runs.settings import (
     TrainingSection,
 )
 from netadapt.training.datasets import resolve_task
-from netadapt.training.loop import Recipe
 from netadapt.training.prepare import check_fit, prepare, replace_head
 from netadapt.training.task import Task
 
@@ -91,9 +91,8 @@ def _budget_table(budget: str | Budget | Mapping[str, str]) -> dict[str, str]:
         if isinstance(budget, str) and not budget.strip()[:1].isdigit() and (":" in budget or "?" in budget):
             return {"latency_of": budget}
         raise
-    units = {"latency": "ms", "energy": "mJ", "memory": "MB", "size": "MB", "macs": "MAC", "parameters": "parameters"}
     return {
-        limit.resource: f"{100 * limit.value!r}%" if limit.relative else f"{limit.value!r} {units[limit.resource]}"
+        limit.resource: f"{100 * limit.value!r}%" if limit.relative else f"{limit.value!r} {UNITS[limit.resource]}"
         for limit in limits
     }
 
@@ -145,7 +144,7 @@ def start_network(
 ) -> nn.Module:
     """Return the network that the search starts from: classifier fitted, norms un-folded, first fine-tune done."""
     section = config.model
-    first_tune = None if section.first_tune is None else Recipe(**section.first_tune.model_dump())
+    first_tune = None if section.first_tune is None else recipe_of(section.first_tune)
     return prepare(
         model,
         network.example_inputs,

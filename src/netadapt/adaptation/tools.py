@@ -164,17 +164,16 @@ class SearchTools:
         """Return the tuned module, or the reason why it failed twice."""
         if self.recipe is None:
             return model, None
-        start = copy.deepcopy(model)
-        try:
-            self.tuner.tune(model, self.recipe, key)
-            return model, None
-        except NonFinite as error:
-            log.warning("proposal %s: %s; once more at a tenth of the learning rate", key, error)
-        try:
-            self.tuner.tune(start, replace(self.recipe, lr=self.recipe.lr * _RETRY_RATE), key)
-            return start, None
-        except NonFinite as error:
-            return None, str(error)
+        failed = None
+        for lr in (self.recipe.lr, self.recipe.lr * _RETRY_RATE):
+            attempt = copy.deepcopy(model)
+            try:
+                self.tuner.tune(attempt, replace(self.recipe, lr=lr), key)
+                return attempt, None
+            except NonFinite as error:
+                failed = str(error)
+                log.warning("proposal %s at a learning rate of %g: %s", key, lr, error)
+        return None, failed
 
 
 def key_of(iteration: int, proposal: Proposal) -> str:

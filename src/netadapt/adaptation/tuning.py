@@ -15,6 +15,7 @@ from torch import nn
 from netadapt.errors import Interrupted, UsageError
 from netadapt.network.batch_norm import refresh_batch_norm
 from netadapt.platforms import measuring_lock
+from netadapt.runs.settings import Recipe as Section
 from netadapt.training.loop import Recipe, fine_tune
 from netadapt.training.prepare import calibration_batches
 from netadapt.training.task import Score, Split, Task
@@ -25,6 +26,11 @@ Progress = Callable[[int, float], None]
 def derived_seed(seed: int, key: str) -> int:
     """Return the seed of one unit of work, so that results do not depend on order or interruptions."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4])
+
+
+def recipe_of(section: Section) -> Recipe | None:
+    """Return the recipe of a ``[training]`` table; ``None`` where it trains on nothing."""
+    return None if section.images == 0 else Recipe(**section.model_dump())
 
 
 class Tuner:
