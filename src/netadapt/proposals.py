@@ -1,6 +1,7 @@
 """ChooseNumFilters: which widths a proposal may have under a constraint, all groups in one vectorised estimate.
 
-Called by the run once per iteration. ChooseWhichFilters lives in `network/importance.py` and `network/refit.py`.
+Called by the run once per iteration; `baselines/` has others with the same face. ChooseWhichFilters lives in
+`network/importance.py` and `network/refit.py`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +56,22 @@ def allowed_widths(group: ChannelGroup, current: int, multiple: int, minimum: in
     grain = int(np.lcm(multiple, group.multiple))
     least = max(minimum, group.minimum, 1)
     return np.arange(-(-least // grain) * grain, current, grain, dtype=np.int64)
+
+
+class NumFilters(Protocol):
+    """ChooseNumFilters: the proposals of one iteration."""
+
+    def proposals(
+        self, widths: Mapping[str, int], resources: Mapping[str, float], constraint: Mapping[str, float]
+    ) -> list[Proposal]:
+        """Return proposals that should meet ``constraint``; none where that is not possible.
+
+        Args:
+            widths: of the current network.
+            resources: measured, of the current network; estimates are scaled so that they agree there.
+            constraint: resource -> upper limit, for each budgeted resource.
+        """
+        ...
 
 
 class Chooser:
@@ -105,13 +123,13 @@ class Chooser:
             return []
         candidates = np.repeat(current[None], len(columns), axis=0)
         candidates[np.arange(len(columns)), columns] = np.concatenate(choices)
-        feasible, estimated, sigma = self._judge(candidates, current, resources, constraint)
+        judged = judge(self.estimators, candidates, current, resources, constraint)
         found = []
         for column in range(len(choices)):
-            rows = np.flatnonzero(feasible & (columns == column))
+            rows = np.flatnonzero(judged.feasible & (columns == column))
             if len(rows):
                 row = rows[np.argmax(candidates[rows, column])]
-                found.append(self._proposal((column,), candidates[row], estimated, sigma, int(row)))
+                found.append(judged.proposal(int(row), self.groups, (column,)))
         return found
 
     def _pairs(
@@ -124,40 +142,62 @@ class Chooser:
                 continue
             candidates = np.repeat(current[None], len(grid), axis=0)
             candidates[:, [first, second]] = grid
-            feasible, estimated, sigma = self._judge(candidates, current, resources, constraint)
-            rows = np.flatnonzero(feasible)
+            judged = judge(self.estimators, candidates, current, resources, constraint)
+            rows = np.flatnonzero(judged.feasible)
             if len(rows):
                 row = max(rows, key=lambda r: (int(grid[r].sum()), int(grid[r, 0])))
-                yield self._proposal((first, second), candidates[row], estimated, sigma, int(row))
+                yield judged.proposal(int(row), self.groups, (first, second))
 
-    def _judge(
-        self, candidates: Vector, current: Vector, resources: Mapping[str, float], constraint: Mapping[str, float]
-    ) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-        """Return which candidates meet the constraint with estimate plus one sigma, and all estimates.
 
-        Picking the best of thousands favours optimistic errors, hence the sigma. Estimates are scaled to agree with
-        the measurement of the current network: what counts is the difference from it.
-        """
-        feasible = np.ones(len(candidates), dtype=np.bool_)
-        estimated, sigma = {}, {}
-        for name, limit in constraint.items():
-            values, errors = self.estimators[name].estimate(np.concatenate([current[None], candidates]))
-            scale = resources[name] / values[0]
-            estimated[name], sigma[name] = values[1:] * scale, errors[1:] * scale
-            feasible &= estimated[name] + sigma[name] <= limit * (1 + _ROUNDING)
-        return feasible, estimated, sigma
+@dataclass(frozen=True)
+class Judged:
+    """What the estimators say of some candidates.
 
-    def _proposal(
-        self,
-        columns: tuple[int, ...],
-        candidate: Vector,
-        estimated: Mapping[str, NDArray[np.float64]],
-        sigma: Mapping[str, NDArray[np.float64]],
-        row: int,
-    ) -> Proposal:
+    Attributes:
+        candidates: ``(m, groups)`` widths.
+        feasible: ``(m,)``, which meet the constraint with estimate plus one sigma.
+        estimated, sigma: resource -> ``(m,)``.
+    """
+
+    candidates: Vector
+    feasible: NDArray[np.bool_]
+    estimated: Mapping[str, NDArray[np.float64]]
+    sigma: Mapping[str, NDArray[np.float64]]
+
+    def proposal(self, row: int, groups: Sequence[ChannelGroup], shrunk: Sequence[int]) -> Proposal:
+        """Return the candidate of a row as a proposal that shrinks the groups of the columns ``shrunk``."""
         return Proposal(
-            groups=tuple(self.groups[column].name for column in columns),
-            widths={group.name: int(w) for group, w in zip(self.groups, candidate, strict=True)},
-            estimated={name: float(values[row]) for name, values in estimated.items()},
-            sigma={name: float(values[row]) for name, values in sigma.items()},
+            groups=tuple(groups[column].name for column in shrunk),
+            widths={group.name: int(w) for group, w in zip(groups, self.candidates[row], strict=True)},
+            estimated={name: float(values[row]) for name, values in self.estimated.items()},
+            sigma={name: float(values[row]) for name, values in self.sigma.items()},
         )
+
+
+def judge(
+    estimators: Mapping[str, Estimator],
+    candidates: Vector,
+    current: Vector,
+    resources: Mapping[str, float],
+    constraint: Mapping[str, float],
+) -> Judged:
+    """Say which candidates meet the constraint with estimate plus one sigma.
+
+    Picking the best of thousands favours optimistic errors, hence the sigma. Estimates are scaled to agree with
+    the measurement of the current network: what counts is the difference from it.
+
+    Args:
+        estimators: by resource.
+        candidates: ``(m, groups)`` widths.
+        current: ``(groups,)`` widths of the current network.
+        resources: measured, of the current network.
+        constraint: resource -> upper limit.
+    """
+    feasible = np.ones(len(candidates), dtype=np.bool_)
+    estimated, sigma = {}, {}
+    for name, limit in constraint.items():
+        values, errors = estimators[name].estimate(np.concatenate([current[None], candidates]))
+        scale = resources[name] / values[0]
+        estimated[name], sigma[name] = values[1:] * scale, errors[1:] * scale
+        feasible &= estimated[name] + sigma[name] <= limit * (1 + _ROUNDING)
+    return Judged(candidates, feasible, estimated, sigma)

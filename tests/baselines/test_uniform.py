@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netadapt.baselines.uniform import uniform_widths, widest_within
+from netadapt.baselines.uniform import UniformChooser, uniform_widths, widest_within
 from netadapt.network.structure import ChannelGroup
 
 
@@ -48,3 +48,24 @@ def test_the_widest_network_within_a_limit_is_taken() -> None:
     assert found is not None
     assert found.sum() == max(row.sum() for row in rows if row.sum() <= 50)
     assert widest_within(rows, Sum(), 10.0) is None
+
+
+def test_the_width_multiplier_proposes_one_network_within_the_constraint() -> None:
+    both = groups(32, 64)
+    chooser = UniformChooser(both, {"latency": Sum()}, multiple=8, minimum=8)
+    (found,) = chooser.proposals({"g0": 32, "g1": 64}, {"latency": 96.0}, {"latency": 50.0})
+    assert found.widths == {"g0": 16, "g1": 32}
+    assert found.groups == ("g0", "g1")
+    assert found.estimated == {"latency": 48.0}
+    assert chooser.proposals({"g0": 32, "g1": 64}, {"latency": 96.0}, {"latency": 10.0}) == []
+
+
+def test_the_width_multiplier_meets_every_resource() -> None:
+    class Squares(Sum):
+        def estimate(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return (widths**2).sum(1).astype(float), np.zeros(len(widths))
+
+    chooser = UniformChooser(groups(32, 64), {"latency": Sum(), "macs": Squares()}, multiple=8, minimum=8)
+    start, limits = {"latency": 96.0, "macs": 5120.0}, {"latency": 80.0, "macs": 400.0}
+    (found,) = chooser.proposals({"g0": 32, "g1": 64}, start, limits)
+    assert found.widths == {"g0": 8, "g1": 16}

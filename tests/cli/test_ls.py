@@ -10,7 +10,13 @@ import pytest
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("platforms", "simulated"), ("models", "mobilenet_v2"), ("methods", "netadapt"), ("formats", "safetensors")],
+    [
+        ("platforms", "simulated"),
+        ("models", "mobilenet_v2"),
+        ("methods", "netadapt"),
+        ("methods", "one-shot"),
+        ("formats", "safetensors"),
+    ],
 )
 def test_lists_what_there_is(cli, kind: str, name: str) -> None:
     entries = json.loads(cli("ls", kind, "--json").out)

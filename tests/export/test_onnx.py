@@ -14,6 +14,7 @@ from netadapt.errors import PlatformError
 from netadapt.export import export_onnx
 from netadapt.export.graph import initializers
 from netadapt.export.onnx import run_proto, to_proto
+from netadapt.models import resolve_model
 
 
 def run(proto, *arrays):
@@ -103,9 +104,16 @@ class Liar(nn.Module):
         return x * 3 if torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling() else x * 2
 
 
-def test_an_export_that_computes_another_thing_is_refused():
+@pytest.mark.parametrize("example", [torch.ones(1, 4), torch.zeros(1, 4)], ids=["ones", "zeros, which prove nothing"])
+def test_an_export_that_computes_another_thing_is_refused(example):
     with pytest.raises(PlatformError, match="differ by"):
-        to_proto(Liar(), torch.ones(1, 4))
+        to_proto(Liar(), example)
+
+
+@pytest.mark.parametrize("resolution", [96, 100, 50])
+def test_same_padding_is_exported_right_at_every_size(resolution):
+    model, images = resolve_model(f"mobilenet_v1?width=0.25&resolution={resolution}&classes=5&same_padding=1")
+    assert "Pad" not in {node.op_type for node in to_proto(model, images).graph.node}
 
 
 def test_exporting_is_silent_and_leaves_no_trace(images, capfd):

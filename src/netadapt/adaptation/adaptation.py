@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from netadapt.adaptation import finish, limits
+from netadapt.adaptation import finish, limits, methods
 from netadapt.adaptation.metering import Metering
 from netadapt.adaptation.preparation import build_model, build_task, python_config, start_network, structure_of
 from netadapt.adaptation.store import Listener, Store
@@ -31,7 +31,6 @@ from netadapt.network import Network, trace
 from netadapt.network.importance import FilterChoice, LargestNorm
 from netadapt.network.refit import LeastSquaresRefit
 from netadapt.platforms import Measurement, Platform, StopwatchProtocol, resolve_platform
-from netadapt.proposals import Chooser
 from netadapt.resources.build import build_estimators
 from netadapt.resources.meter import Meter
 from netadapt.runs.config import fingerprint
@@ -328,11 +327,12 @@ class Adaptation:
         )
 
     def _tools(self) -> SearchTools:
-        search = self.config.search
+        search, filters = self.config.search, self._filters()
         estimators = {name: self.metering.estimators[name] for name in self.budget}
-        chooser = Chooser(self.network.groups, estimators, multiple=search.multiple, minimum=search.minimum_width)
+        chooser = methods.num_filters(self.config, self.network, estimators, filters, self.tuner, self.store)
+        cut_from = None if search.method == "netadapt" else self.network.model
         recipe = recipe_of(self.config.training.short_term)
-        return SearchTools(chooser, self._filters(), self.tuner, self.metering, self.store, search, recipe)
+        return SearchTools(chooser, filters, self.tuner, self.metering, self.store, search, recipe, cut_from)
 
     def _protocol(self) -> StopwatchProtocol:
         return StopwatchProtocol(sessions=self.config.measure.sessions, seconds=self.config.measure.seconds)

@@ -21,7 +21,7 @@ from netadapt.adaptation.tuning import Tuner
 from netadapt.algorithm import Candidate, Step, rank
 from netadapt.errors import NonFinite
 from netadapt.network.importance import FilterChoice
-from netadapt.proposals import Chooser, Proposal
+from netadapt.proposals import NumFilters, Proposal
 from netadapt.runs.settings import SearchSection
 from netadapt.training.loop import Recipe
 from netadapt.training.task import Score
@@ -43,17 +43,19 @@ class SearchTools:
         store: journal and files of the run.
         search: mode, pick rule, contenders.
         recipe: of the short-term fine-tune; ``None`` for none.
+        cut_from: the network that proposals are cut from; ``None`` for that of the last step (the paper).
     """
 
     def __init__(
         self,
-        chooser: Chooser,
+        chooser: NumFilters,
         filters: FilterChoice,
         tuner: Tuner,
         metering: Metering,
         store: Store,
         search: SearchSection,
         recipe: Recipe | None,
+        cut_from: nn.Module | None = None,
     ) -> None:
         self.chooser = chooser
         self.filters = filters
@@ -62,6 +64,7 @@ class SearchTools:
         self.store = store
         self.search = search
         self.recipe = recipe
+        self.cut_from = cut_from
         self._began = time.monotonic()
 
     def choose_num_filters(self, net: Step, constraint: Mapping[str, float]) -> Sequence[Proposal]:
@@ -80,7 +83,7 @@ class SearchTools:
 
     def choose_which_filters(self, net: Step, proposals: Sequence[Proposal], tightened: str) -> Iterator[Candidate]:
         """Yield the networks to be tuned: all of them in faithful mode, the most promising ones in fast mode."""
-        self.filters.prepare(net.model)
+        self.filters.prepare(self._source(net))
         self.tuner.forward_images += self.tuner.calibration_images
         if self.search.mode == "faithful":
             for proposal in proposals:
@@ -118,7 +121,7 @@ class SearchTools:
         """
         proposal, network = winner.proposal, self.metering.network
         kept = network.kept_of(winner.model)
-        network.verify_shrink(net.model, {group: kept[group] for group in proposal.groups})
+        network.verify_shrink(self._source(net), {group: kept[group] for group in proposal.groups})
         measurement, resources = self.metering.measure(winner.model, proposal.widths)
         step = Step(
             iteration=net.iteration + 1,
@@ -140,6 +143,9 @@ class SearchTools:
             },
         )
         return step
+
+    def _source(self, net: Step) -> nn.Module:
+        return net.model if self.cut_from is None else self.cut_from
 
     def _simplify(self, net: Step, proposal: Proposal) -> nn.Module:
         """ChooseWhichFilters: shrink the groups of ``proposal``; weights and statistics follow."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netadapt.network.structure import ChannelGroup
+from netadapt.proposals import Proposal, judge
 from netadapt.resources.estimator import Estimator
 
 _FACTORS = np.linspace(1.0, 0.0, 401)
@@ -39,3 +40,33 @@ def widest_within(candidates: NDArray[np.int64], estimator: Estimator, limit: fl
     values, _ = estimator.estimate(candidates)
     within = np.flatnonzero(values <= limit)
     return candidates[within[np.argmax(values[within])]] if len(within) else None
+
+
+class UniformChooser:
+    """ChooseNumFilters of the width multiplier: one proposal, all groups scaled by one factor, cut from the original.
+
+    Args:
+        groups: of the original network, in the column order of the estimators.
+        estimators: by resource.
+        multiple, minimum: see `uniform_widths`.
+    """
+
+    def __init__(
+        self, groups: Sequence[ChannelGroup], estimators: Mapping[str, Estimator], *, multiple: int, minimum: int
+    ) -> None:
+        self._groups, self._estimators = tuple(groups), dict(estimators)
+        self._candidates = uniform_widths(groups, multiple=multiple, minimum=minimum)
+
+    def proposals(
+        self, widths: Mapping[str, int], resources: Mapping[str, float], constraint: Mapping[str, float]
+    ) -> list[Proposal]:
+        """Return the widest uniform network that should meet ``constraint``; see `netadapt.proposals.NumFilters`."""
+        candidates = self._candidates
+        current = np.array([widths[group.name] for group in self._groups], dtype=np.int64)
+        judged = judge(self._estimators, candidates, current, resources, constraint)
+        rows = np.flatnonzero(judged.feasible)
+        if not len(rows):
+            return []
+        # a staircase may make a wider network the cheaper one: the widest of those within
+        row = int(rows[candidates[rows].sum(axis=1).argmax()])
+        return [judged.proposal(row, self._groups, np.flatnonzero(candidates[row] < candidates[0]).tolist())]

@@ -14,6 +14,7 @@ from rich.text import Text
 from netadapt.budget import format_quantity
 from netadapt.cli.output import printable, seconds
 from netadapt.cli.progress import Progress
+from netadapt.runs.status import groups_text
 
 if TYPE_CHECKING:
     from netadapt.adaptation.store import Listener
@@ -80,11 +81,13 @@ def _proposals(progress: Progress) -> str:
     """Show the proposals that were worked on last."""
     worked = [(name, how) for name, how in progress.proposals.items() if how != "waits"]
     waiting = len(progress.proposals) - len(worked)
-    texts = [f"{name} {how}" for name, how in worked[-_PROPOSALS:]]
+    texts = [f"{groups_text(name)} {how}" for name, how in worked[-_PROPOSALS:]]
     return "proposals  " + "  ".join([*texts, *([f"({waiting} wait)"] if waiting else [])])
 
 
 def _step(progress: Progress, data: Mapping[str, Any]) -> str:
     measured = format_quantity(data["measured"][progress.resource], progress.resource)
-    widths = ", ".join(f"{name} to {data['widths'].get(name)}" for name in data["group"].split("+"))
-    return printable(f"step {data['iteration']:>3}  {measured}  {100 * data['accuracy']:.1f} %  {widths}")
+    named = groups_text(data["group"])
+    if named == data["group"]:
+        named = ", ".join(f"{name} to {data['widths'].get(name)}" for name in named.split("+"))
+    return printable(f"step {data['iteration']:>3}  {measured}  {100 * data['accuracy']:.1f} %  {named}")

@@ -28,6 +28,19 @@ _METHODS = (
         "faithful all of them",
         "arguments": "[search] of the configuration",
     },
+    {
+        "name": "one-shot",
+        "state": "ready",
+        "description": "all widths at once, from the loss of cutting each group alone; trains on nothing before the "
+        "long-term fine-tune",
+        "arguments": "[search] of the configuration",
+    },
+    {
+        "name": "uniform",
+        "state": "ready",
+        "description": "the width multiplier: all groups scaled by one factor",
+        "arguments": "[search] of the configuration",
+    },
 )
 _FORMATS = {
     "onnx": ("for onnxruntime and other runtimes; checked by values and measured again", "onnxruntime"),

@@ -13,6 +13,7 @@ import typer
 
 from netadapt.cli.output import printable
 from netadapt.cli.progress import Progress
+from netadapt.runs.status import groups_text
 
 if TYPE_CHECKING:
     from netadapt.adaptation.store import Listener
@@ -87,7 +88,7 @@ def _iteration(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, An
 def _scored(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, Any]]:
     kept = _kept(progress, data["group"], data["widths"])
     scores = {"acc": data["metric"], "loss": data["loss"]}
-    return [{"it": progress.iteration, "group": data["group"], "kept": kept, "tuned": "no", **scores}]
+    return [{"it": progress.iteration, "group": groups_text(data["group"]), "kept": kept, "tuned": "no", **scores}]
 
 
 def _proposal(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -95,7 +96,7 @@ def _proposal(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, Any
     return [
         {
             "it": data["iteration"],
-            "group": data["group"],
+            "group": groups_text(data["group"]),
             "kept": _kept(progress, data["group"], data["widths"]),
             "tuned": "failed" if data["failed"] else "yes",
             "estimated": data["estimated"].get(progress.resource),
@@ -111,14 +112,17 @@ def _step(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, Any]]:
     values = {"estimated": data["estimated"].get(progress.resource), "measured": data["measured"][progress.resource]}
     kept = _kept(progress, data["group"], data["widths"])
     return [
-        {"it": data["iteration"], "step": data["group"], "kept": kept, **values, "budget": progress.budget}
+        {"it": data["iteration"], "step": groups_text(data["group"]), "kept": kept, **values, "budget": progress.budget}
         | {"acc": data["accuracy"], "variant": data["variant"], "wall_s": data.get("seconds")}
     ]
 
 
 def _kept(progress: Progress, group: str, widths: Mapping[str, int]) -> str:
-    """Return e.g. ``96/128``; several groups are separated by commas."""
-    return ",".join(f"{widths[name]}/{progress.widths.get(name, '?')}" for name in group.split("+") if name in widths)
+    """Return e.g. ``96/128``; several groups are separated by commas, many are added up."""
+    names = [name for name in group.split("+") if name in widths]
+    if groups_text(group) != group:
+        return f"{sum(widths[name] for name in names)}/{sum(progress.widths.get(name, 0) for name in names)}"
+    return ",".join(f"{widths[name]}/{progress.widths.get(name, '?')}" for name in names)
 
 
 def _end(type_: str) -> Any:

@@ -60,11 +60,12 @@ _SPLITS = {"accuracy": "test", "accuracy_selection": "selection"}
 
 def _table(told: dict[str, Any]) -> str:
     from netadapt.report.table import percent, table
+    from netadapt.runs.status import groups_text
 
     rows = [
         [
             str(step["iteration"]),
-            str(step["group"]),
+            groups_text(str(step["group"])),
             str(step["widths"].get(step["group"], "")),
             _number(step["estimated_ms"]),
             _number(step["measured_ms"]),

@@ -67,10 +67,7 @@ class SlicingTemplate:
         values = {name: tensor.detach().numpy() for name, tensor in _tensors(weights_of).items()}
         arrays = {name: values.get(name, array) for name, array in self._exported.items()}
         proto = _copied(self._plain)
-        arrays = graph.fold_batch_norms(proto, arrays)
-        used = {name for node in proto.graph.node for name in node.input}
-        self._arrays = graph.flush_subnormals({name: array for name, array in arrays.items() if name in used})
-        graph.drop_intermediate_shapes(proto)
+        self._arrays = graph.deployment_form(proto, arrays)
         graph.set_initializers(proto, {n: array for n, array in self._arrays.items() if n not in self._uses})
         self._bare = proto
         self._depthwise = {node.output[0] for node in proto.graph.node if self._is_depthwise(node)}

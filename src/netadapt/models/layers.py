@@ -37,8 +37,9 @@ class SamePad(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad the two spatial axes of ``x`` (n, c, h, w) with zeros."""
-        top, bottom = self._sides(x.shape[-2])
-        left, right = self._sides(x.shape[-1])
+        # plain integers: an exporter's own would be divided by rounding towards zero, wrong at odd sizes
+        top, bottom = self._sides(int(x.shape[-2]))
+        left, right = self._sides(int(x.shape[-1]))
         return F.pad(x, (left, right, top, bottom))
 
     def _sides(self, size: int) -> tuple[int, int]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from netadapt.network import Network
 
 _log = logging.getLogger("netadapt")
+#: of the exported files; to be raised whenever the same network gives another file, so that old samples are left alone
+_FORM = 2
 
 
 class OnnxRuntime:
@@ -56,13 +58,14 @@ class OnnxRuntime:
         self._template: tuple[Network, SlicingTemplate | None] | None = None
 
     def fingerprint(self) -> Mapping[str, str | int]:
-        """Return processor, runtime, version, threads and dtype."""
+        """Return processor, runtime, version, threads, dtype and the form of our exports."""
         return {
             "device": processor(),
             "runtime": "onnxruntime",
             "version": package_version("onnxruntime"),
             "threads": self._threads,
             "dtype": "float32",
+            "form": _FORM,
         }
 
     def compile(self, model: nn.Module, example_inputs: Any, folder: Path) -> Artifact:

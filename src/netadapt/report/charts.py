@@ -10,7 +10,7 @@ from netadapt.budget import UNITS, format_quantity
 from netadapt.report.compare import agreement, half_width, images_of, standard_error
 from netadapt.report.table import LABELS
 from netadapt.runs.state import Data, State
-from netadapt.runs.status import INITIAL, summarise
+from netadapt.runs.status import INITIAL, groups_text, summarise
 
 Figure = dict[str, Any]
 
@@ -106,7 +106,7 @@ def _hover(entry: Data, key: str, half_widths: Mapping[str, float]) -> str:
     within = half_widths.get(entry["variant"])
     latency = f"{entry['latency_ms']:.3g} ms" + (f" ± {within:.2g}" if within else "")
     lines = [f"<b>{title}</b>", latency, f"{100 * entry[key]:.1f} %"]
-    lines += [f"shrank {escape(entry['group'])}"] if entry.get("group") else []
+    lines += [f"shrank {escape(groups_text(entry['group']))}"] if entry.get("group") else []
     lines += [format_quantity(entry["macs"], "macs")] if entry.get("macs") else []
     return "<br>".join(lines)
 

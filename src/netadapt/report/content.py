@@ -15,7 +15,7 @@ from netadapt.report.table import comparison, percent
 from netadapt.runs.folder import CONFIG, ENVIRONMENT, inside
 from netadapt.runs.lock import holder
 from netadapt.runs.state import Data, State, read_state
-from netadapt.runs.status import group_of, summarise
+from netadapt.runs.status import group_of, groups_text, summarise
 
 _MUCH_DRIFT, _MUCH_NOISE, _MUCH_ERROR = 0.03, 0.02, 0.05
 
@@ -234,7 +234,7 @@ def _steps(state: State) -> Iterator[Mapping[str, str]]:
         group = step.get("group")
         yield {
             "variant": str(step["variant"]),
-            "group": group_of(step) or "",
+            "group": groups_text(group_of(step) or ""),
             "width": str(step["widths"].get(group, "")) if isinstance(group, str) else "",
             "estimated": "" if estimated is None else f"{estimated:.4g}",
             "measured": "" if measured is None else f"{measured:.4g}",

@@ -183,7 +183,10 @@ class TaskSection(Section):
 class SearchSection(Section):
     """How smaller networks are found (paper, Algorithm 1)."""
 
-    method: Literal["netadapt"] = Field(default="netadapt", description="see: netadapt ls methods")
+    method: Literal["netadapt", "one-shot", "uniform"] = Field(
+        default="netadapt",
+        description="netadapt (paper) | one-shot: all widths at once, by loss curves | uniform: one width multiplier",
+    )
     mode: Literal["fast", "faithful"] = Field(
         default="fast",
         description="faithful tunes every proposal (paper); fast only the most promising, by untuned loss",

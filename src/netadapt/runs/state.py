@@ -6,6 +6,7 @@
                accuracy_selection, accuracy_test, macs, parameters}, groups[{name, width, layers}],
                pinned[{layer, reason}], noise{half_width_ms, relative}, floor{resource: value}
     estimator  kind, networks_measured, seconds, loo_error
+    loss_curves  curves{group: {widths, losses}}, forward_images, seconds                        (method one-shot)
     iteration  iteration, constraint{resource: value}
     proposal   key, iteration, group, widths, kept_changed, estimated, sigma, score{metric, loss, tuned}, images,
                seconds, weights, failed
@@ -47,6 +48,7 @@ class State:
     Attributes:
         start: the record that opens the run; ``None`` before it.
         estimator: the estimator that was fitted last.
+        loss_curves: what cutting each group alone costs, if the method asks for it.
         proposals: finished proposals by key, in order.
         steps: the steps in order of their iteration.
         long_terms: long-term fine-tunes by variant.
@@ -58,6 +60,7 @@ class State:
 
     start: Data | None = None
     estimator: Data | None = None
+    loss_curves: Data | None = None
     proposals: Data = field(default_factory=dict)
     steps: tuple[Data, ...] = ()
     long_terms: Data = field(default_factory=dict)
@@ -80,12 +83,14 @@ class State:
     @property
     def forward_images(self) -> int:
         """Images that were only evaluated or used for statistics and re-fits."""
-        return int(self._total("forward_images", "forward_images"))
+        before = int((self.loss_curves or {}).get("forward_images") or 0)
+        return before + int(self._total("forward_images", "forward_images"))
 
     @property
     def search_seconds(self) -> float:
-        """Seconds of the search: the estimator and the iterations, without the long-term fine-tune."""
-        return float((self.estimator or {}).get("seconds") or 0) + self._total("seconds", "seconds")
+        """Seconds of the search: estimator, loss curves and iterations, without the long-term fine-tune."""
+        before = sum(float((record or {}).get("seconds") or 0) for record in (self.estimator, self.loss_curves))
+        return before + self._total("seconds", "seconds")
 
     def _total(self, of_step: str, of_proposal: str) -> float:
         """Sum over the steps; an iteration without its own figure counts what its proposals say."""
@@ -120,7 +125,7 @@ def fold(records: Iterable[Record]) -> State:
         else:
             last_of[record.type] = record.data
     return State(
-        **{name: last_of.get(name) for name in ("start", "estimator", "uniform", "final", "stop")},
+        **{name: last_of.get(name) for name in ("start", "estimator", "loss_curves", "uniform", "final", "stop")},
         proposals=proposals,
         steps=tuple(steps[iteration] for iteration in sorted(steps)),
         long_terms=long_terms,

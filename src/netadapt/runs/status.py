@@ -11,6 +11,8 @@ from netadapt.runs.lock import holder
 from netadapt.runs.state import Data, State, read_state
 
 INITIAL = "000"
+#: more groups than these are counted, not named
+_NAMED_GROUPS = 3
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -140,6 +142,16 @@ def _step(step: Data) -> dict[str, Any]:
         "accuracy": step.get("accuracy"),
         "variant": step["variant"],
     }
+
+
+def groups_text(name: str) -> str:
+    """Return the groups of a proposal for people: their names, or how many there are if more than a line holds.
+
+    Args:
+        name: of the proposal; its groups are joined by a plus.
+    """
+    count = name.count("+") + 1
+    return name if count <= _NAMED_GROUPS else f"{count} groups"
 
 
 def group_of(step: Data) -> str | None:

@@ -1,0 +1,79 @@
+"""What the methods of ``[search] method`` differ in: who chooses the widths. All else of a run is shared.
+
+`adaptation.py` calls it once per run, after the start network is prepared and the estimators are fitted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from netadapt.adaptation.store import Store
+from netadapt.adaptation.tuning import Tuner
+from netadapt.baselines.one_shot import LossCurve, OneShotChooser, loss_curve, sampled_widths
+from netadapt.baselines.uniform import UniformChooser
+from netadapt.network import Network
+from netadapt.network.importance import FilterChoice
+from netadapt.proposals import Chooser, NumFilters
+from netadapt.resources.estimator import Estimator
+from netadapt.runs.settings import RunConfig, SearchSection
+
+
+def num_filters(
+    config: RunConfig,
+    network: Network,
+    estimators: Mapping[str, Estimator],
+    filters: FilterChoice,
+    tuner: Tuner,
+    store: Store,
+) -> NumFilters:
+    """Return the ChooseNumFilters of the run's method.
+
+    Args:
+        config: of the run.
+        network: the original.
+        estimators: of the budgeted resources.
+        filters: the run's ChooseWhichFilters.
+        tuner: scores networks.
+        store: keeps the loss curves.
+    """
+    search, groups = config.search, network.groups
+    multiple, minimum = search.multiple, search.minimum_width
+    if search.method == "uniform":
+        return UniformChooser(groups, estimators, multiple=multiple, minimum=minimum)
+    if search.method == "one-shot":
+        curves = _loss_curves(search, network, filters, tuner, store)
+        seed = config.run.seed
+        return OneShotChooser(groups, estimators, curves, multiple=multiple, minimum=minimum, seed=seed)
+    return Chooser(groups, estimators, multiple=multiple, minimum=minimum)
+
+
+def _loss_curves(
+    search: SearchSection, network: Network, filters: FilterChoice, tuner: Tuner, store: Store
+) -> dict[str, LossCurve]:
+    """Measure the loss curves of all groups, or take those that the run has written down."""
+    known = store.folder.state().loss_curves
+    if known is not None:
+        return {name: LossCurve(tuple(c["widths"]), tuple(c["losses"])) for name, c in known["curves"].items()}
+    began = time.monotonic()
+    tuner.reset()
+    start = tuner.score(network.model).loss
+    filters.prepare(network.model)
+    curves: dict[str, LossCurve] = {}
+    for group in network.groups:
+        widths = sampled_widths(group, search.multiple, search.minimum_width)
+        if widths:
+            curves[group.name] = loss_curve(group, widths, filters, lambda m: tuner.score(m).loss, start)
+            tuner.forward_images += len(widths) * tuner.calibration_images
+            store.tell("loss_curve", {"group": group.name, **asdict(curves[group.name])})
+    _, forward_images = tuner.reset()
+    store.record(
+        "loss_curves",
+        {
+            "curves": {name: asdict(curve) for name, curve in curves.items()},
+            "forward_images": forward_images,
+            "seconds": time.monotonic() - began,
+        },
+    )
+    return curves

@@ -1,0 +1,96 @@
+"""What the methods of a run differ in: whole runs on the simulated platform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_run import IMAGE, QUICK, Colours, run, small_net, told
+
+from netadapt import Adaptation, load
+from netadapt.baselines.uniform import uniform_widths
+from netadapt.errors import Interrupted
+from netadapt.network import trace
+from netadapt.runs.journal import read_records
+from netadapt.runs.state import read_state
+from netadapt.runs.status import status
+
+ONE_SHOT: dict[str, Any] = {"method": "one-shot", "short_term": {"images": 0}}
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NETADAPT_CACHE", str(tmp_path / "cache"))
+
+
+def test_one_shot_meets_the_budget_without_training_before_the_end(tmp_path: Path) -> None:
+    family = run(tmp_path / "run", **ONE_SHOT)
+    summary = status(tmp_path / "run")
+    assert summary["met"]
+    assert summary["training_images"] == 256  # the long-term fine-tune alone
+    assert summary["forward_images"] > 0
+    assert family.best.tuned
+    assert load(family.best.folder, model=small_net())(IMAGE).shape == (1, 4)
+
+
+def test_one_shot_takes_one_step_where_the_first_reduction_reaches_the_budget(tmp_path: Path) -> None:
+    family = run(tmp_path / "run", **ONE_SHOT, first_step="60%", uniform=False)
+    assert family.variants[0].resources["latency"] <= 0.55 * family.initial.resources["latency"]
+
+
+def test_every_one_shot_network_is_cut_from_the_start_network(tmp_path: Path) -> None:
+    """A later network may have a unit that an earlier one lacked; its weights are those of the start, re-fitted."""
+    run(tmp_path / "run", **ONE_SHOT, uniform=False)
+    records = read_records(tmp_path / "run" / "journal.jsonl")
+    network = trace(small_net(), IMAGE)
+    proposals = [record.data for record in records if record.type == "iteration"]
+    assert len(proposals) > 2
+    for iteration in proposals:
+        for proposal in iteration["proposals"]:
+            narrower = [g.name for g in network.groups if proposal["widths"][g.name] < g.width]
+            assert proposal["groups"] == narrower
+
+
+def test_loss_curves_are_kept_and_not_measured_again(tmp_path: Path) -> None:
+    measured: list[str] = []
+
+    def listener(type_: str, data: Mapping[str, Any]) -> None:
+        if type_ == "loss_curve":
+            measured.append(data["group"])
+        if type_ == "step" and data["iteration"] == 1:
+            adaptation.stop()
+
+    options = {**QUICK, **ONE_SHOT}
+    platform = options.pop("platform")
+    arguments = (small_net(), IMAGE, Colours(), "50%", platform, tmp_path / "run")
+    adaptation = Adaptation(*arguments, listener=listener, **options)
+    with pytest.raises(Interrupted):
+        adaptation.finish()
+    adaptation.close()
+    assert measured == ["first", "second"]
+    curves = read_state(tmp_path / "run").loss_curves
+    assert curves is not None
+    assert set(curves["curves"]) == {"first", "second"}
+    assert curves["forward_images"] > 0
+    adaptation = Adaptation(*arguments, listener=listener, **options)
+    adaptation.finish()
+    adaptation.close()
+    assert measured == ["first", "second"]
+    run(tmp_path / "whole", **ONE_SHOT)
+    assert told(tmp_path / "run") == told(tmp_path / "whole")
+
+
+def test_uniform_is_a_method_too(tmp_path: Path) -> None:
+    family = run(tmp_path / "run", method="uniform", short_term={"images": 0}, uniform=False)
+    assert status(tmp_path / "run")["met"]
+    network = trace(small_net(), IMAGE)
+    allowed = uniform_widths(network.groups, multiple=8, minimum=8).tolist()
+    assert all(network.vector(variant.widths).tolist() in allowed for variant in family.variants)
+
+
+def test_one_shot_obeys_several_budgets(tmp_path: Path) -> None:
+    family = run(tmp_path / "run", {"latency": "60%", "parameters": "40%"}, **ONE_SHOT, uniform=False)
+    assert status(tmp_path / "run")["met"]
+    assert family.best.resources["parameters"] <= 0.4 * family.initial.resources["parameters"]
