@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_run import IMAGE, QUICK, Colours, run, small_net, told
 
 from netadapt import Adaptation, load
@@ -88,6 +89,31 @@ def test_uniform_is_a_method_too(tmp_path: Path) -> None:
     network = trace(small_net(), IMAGE)
     allowed = uniform_widths(network.groups, multiple=8, minimum=8).tolist()
     assert all(network.vector(variant.widths).tolist() in allowed for variant in family.variants)
+
+
+def test_from_scratch_is_uniform_with_nothing_learned(tmp_path: Path) -> None:
+    # the seed of the weights that this network was drawn with would give the same again
+    options: dict[str, Any] = {"short_term": {"images": 0}, "uniform": False, "seed": 5}
+    scratch = run(tmp_path / "scratch", method="from-scratch", **options)
+    uniform = run(tmp_path / "uniform", method="uniform", **options)
+    assert scratch.best.widths == uniform.best.widths
+    start = small_net().first.weight
+    fresh = load(scratch.variants[0].folder, model=small_net()).first.weight
+    kept = load(uniform.variants[0].folder, model=small_net()).first.weight
+    assert all(any(torch.equal(row, other) for other in start) for row in kept)
+    assert not any(torch.equal(row, other) for row in fresh for other in start)
+
+
+def test_guided_by_macs_nothing_is_measured_but_the_steps(tmp_path: Path) -> None:
+    run(tmp_path / "run", estimator="macs", uniform=False)
+    assert status(tmp_path / "run")["met"]
+    state = read_state(tmp_path / "run")
+    assert state.estimator is not None
+    assert state.estimator["networks_measured"] == 2  # the original and the narrowest
+    start = trace(small_net(), IMAGE)
+    first = state.steps[0]
+    share = start.macs(first["widths"]) / start.macs()
+    assert first["estimated"]["latency"] == pytest.approx(share * state.start["initial"]["resources"]["latency"])
 
 
 def test_one_shot_obeys_several_budgets(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from netadapt.export.onnx import to_proto
 from netadapt.models.resnet_cifar import ZeroPadShortcut, resnet20, resnet32, resnet56
 
 
@@ -24,3 +25,9 @@ def test_it_can_be_exported_and_the_export_computes_the_same():
     model = resnet20().eval()
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), model(x))
+
+
+def test_runtimes_get_the_shortcut_as_a_convolution_which_they_fuse():
+    """A slice or padding of channels makes onnxruntime leave its blocked layout: 9 % of ResNet-20's latency."""
+    kinds = {node.op_type for node in to_proto(resnet20().eval(), torch.randn(1, 3, 32, 32)).graph.node}
+    assert not kinds & {"Slice", "Pad", "Concat"}

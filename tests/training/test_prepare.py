@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -36,6 +38,18 @@ def test_a_fitted_head_separates_what_the_features_allow(task, network):
     assert task.evaluate(model, "test").metric > 0.9
     assert torch.equal(model[0].weight, backbone)
     assert model.training
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_fine_tune_does_not_begin_with_the_images_of_the_probe(task, network, seed):
+    """Both would else be the same permutation, and the head knows the images of the first steps by heart."""
+    asked = []
+    recording = copy.copy(task)
+    recording.calibration = lambda images, seed=0: asked.append(seed) or task.calibration(images, seed)
+    fit_head(replace_head(network(), 3, 0), recording, images=16, seed=seed)
+    probe = torch.cat([batch.images for batch in task.calibration(16, asked[0])])
+    first = torch.cat([batch.images for batch in task.calibration(16, seed)])  # the order of `batches` with this seed
+    assert not torch.equal(probe, first)
 
 
 def test_a_fitted_convolution_works_too(task):

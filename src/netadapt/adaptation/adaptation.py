@@ -28,8 +28,7 @@ from netadapt.budget import Budget
 from netadapt.errors import BudgetUnreachable, Interrupted
 from netadapt.family import Family, Variant
 from netadapt.network import Network, trace
-from netadapt.network.importance import FilterChoice, LargestNorm
-from netadapt.network.refit import LeastSquaresRefit
+from netadapt.network.importance import FilterChoice
 from netadapt.platforms import Measurement, Platform, StopwatchProtocol, resolve_platform
 from netadapt.resources.build import build_estimators
 from netadapt.resources.meter import Meter
@@ -338,14 +337,7 @@ class Adaptation:
         return StopwatchProtocol(sessions=self.config.measure.sessions, seconds=self.config.measure.seconds)
 
     def _filters(self) -> FilterChoice:
-        if self.config.search.filters == "norm":
-            return LargestNorm(self.network, self.tuner.refresh)
-        return LeastSquaresRefit(
-            self.network,
-            self.network.model,
-            self.tuner.calibration_inputs(),
-            images=self.config.search.calibration_images,
-        )
+        return methods.filter_choice(self.config, self.network, self.tuner)
 
     def _tuner(self) -> Tuner:
         distils = getattr(self.task, "distillation", 0.0) > 0

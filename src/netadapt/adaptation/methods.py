@@ -1,4 +1,4 @@
-"""What the methods of ``[search] method`` differ in: who chooses the widths. All else of a run is shared.
+"""What the methods of ``[search] method`` differ in: who chooses widths and weights. All else of a run is shared.
 
 `adaptation.py` calls it once per run, after the start network is prepared and the estimators are fitted.
 """
@@ -14,7 +14,9 @@ from netadapt.adaptation.tuning import Tuner
 from netadapt.baselines.one_shot import LossCurve, OneShotChooser, loss_curve, sampled_widths
 from netadapt.baselines.uniform import UniformChooser
 from netadapt.network import Network
-from netadapt.network.importance import FilterChoice
+from netadapt.network.fresh import FreshWeights
+from netadapt.network.importance import FilterChoice, LargestNorm
+from netadapt.network.refit import LeastSquaresRefit
 from netadapt.proposals import Chooser, NumFilters
 from netadapt.resources.estimator import Estimator
 from netadapt.runs.settings import RunConfig, SearchSection
@@ -40,13 +42,29 @@ def num_filters(
     """
     search, groups = config.search, network.groups
     multiple, minimum = search.multiple, search.minimum_width
-    if search.method == "uniform":
+    if search.method in ("uniform", "from-scratch"):
         return UniformChooser(groups, estimators, multiple=multiple, minimum=minimum)
     if search.method == "one-shot":
         curves = _loss_curves(search, network, filters, tuner, store)
         seed = config.run.seed
         return OneShotChooser(groups, estimators, curves, multiple=multiple, minimum=minimum, seed=seed)
     return Chooser(groups, estimators, multiple=multiple, minimum=minimum)
+
+
+def filter_choice(config: RunConfig, network: Network, tuner: Tuner) -> FilterChoice:
+    """Return the run's ChooseWhichFilters.
+
+    Args:
+        config: of the run.
+        network: the original.
+        tuner: has the calibration images.
+    """
+    if config.search.method == "from-scratch":
+        return FreshWeights(network, seed=config.run.seed)
+    if config.search.filters == "norm":
+        return LargestNorm(network, tuner.refresh)
+    images = config.search.calibration_images
+    return LeastSquaresRefit(network, network.model, tuner.calibration_inputs(), images=images)
 
 
 def _loss_curves(
@@ -61,7 +79,8 @@ def _loss_curves(
     start = tuner.score(network.model).loss
     filters.prepare(network.model)
     curves: dict[str, LossCurve] = {}
-    for group in network.groups:
+    for number, group in enumerate(network.groups):
+        store.tell("prepare", {"what": "measuring loss curves", "done": number, "total": len(network.groups)})
         widths = sampled_widths(group, search.multiple, search.minimum_width)
         if widths:
             curves[group.name] = loss_curve(group, widths, filters, lambda m: tuner.score(m).loss, start)

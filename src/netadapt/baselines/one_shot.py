@@ -160,7 +160,8 @@ class OneShotChooser:
         most = np.array([len(options) - 1 for options in self._options])
 
         def cost(chains: Vector) -> Losses:
-            return np.stack([costs[k][chains[:, k]] for k in range(len(costs))]).sum(axis=0)
+            total: Losses = np.stack([costs[k][chains[:, k]] for k in range(len(costs))]).sum(axis=0)
+            return total
 
         chains = np.repeat(first[None], _CHAINS, axis=0)
         values = cost(chains)

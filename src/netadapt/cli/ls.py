@@ -41,6 +41,12 @@ _METHODS = (
         "description": "the width multiplier: all groups scaled by one factor",
         "arguments": "[search] of the configuration",
     },
+    {
+        "name": "from-scratch",
+        "state": "ready",
+        "description": "the width multiplier with fresh weights, trained by [training.long_term] alone",
+        "arguments": "[search] of the configuration",
+    },
 )
 _FORMATS = {
     "onnx": ("for onnxruntime and other runtimes; checked by values and measured again", "onnxruntime"),

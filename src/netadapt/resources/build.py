@@ -15,13 +15,14 @@ from netadapt.resources.counted import COUNTED, Counted
 from netadapt.resources.designs import design
 from netadapt.resources.estimator import Estimator
 from netadapt.resources.layer_table import LayerTable
+from netadapt.resources.macs_guide import MacsGuide
 from netadapt.resources.meter import Meter, Progress
 from netadapt.resources.network_model import NetworkModel
 
 if TYPE_CHECKING:
     from netadapt.network import Network
 
-Kind = Literal["network", "table"]
+Kind = Literal["network", "table", "macs"]
 _SEED = 0  # one design for all runs, so that they share its measurements
 _CALIBRATION = 16  # whole networks that are enough to calibrate a layer table
 
@@ -45,7 +46,8 @@ def build_estimators(
         network: the traced network.
         platform: where measured resources are measured.
         resources: keys of `netadapt.budget.UNITS`.
-        kind: ``network`` fits whole networks (`NetworkModel`); ``table`` adds up layers (`LayerTable`).
+        kind: ``network`` fits whole networks (`NetworkModel`); ``table`` adds up layers (`LayerTable`); ``macs``
+            measures nothing (`MacsGuide`).
         networks: whole networks to measure; a table is calibrated with at most 16 of them.
         cache: folder of the samples, where no ``meter`` is given.
         progress: called with networks done and in all.
@@ -61,6 +63,8 @@ def build_estimators(
     if not measured:
         return estimators
     meter = meter or Meter(network, platform, cache)
+    if kind == "macs":
+        return estimators | _fitted({name: MacsGuide(network) for name in measured}, meter)
     meter.measure_widths(design(network, _networks(kind, networks), _SEED), progress)
     if kind == "table":
         tables = LayerTable.measure(network, platform, measured, cache=meter.cache, progress=progress)

@@ -40,6 +40,10 @@ class Recipe(Section):
         default=0.0, ge=0, lt=1, description="decay of the moving average of weights; 0 = none (paper's recipe: 0.9999)"
     )
 
+    clip_norm: float = Field(
+        default=0.0, ge=0, description="largest norm of the gradient, 0 = no limit; un-folded networks need about 1"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _one_length(cls, data: Any) -> Any:
@@ -183,9 +187,10 @@ class TaskSection(Section):
 class SearchSection(Section):
     """How smaller networks are found (paper, Algorithm 1)."""
 
-    method: Literal["netadapt", "one-shot", "uniform"] = Field(
+    method: Literal["netadapt", "one-shot", "uniform", "from-scratch"] = Field(
         default="netadapt",
-        description="netadapt (paper) | one-shot: all widths at once, by loss curves | uniform: one width multiplier",
+        description="netadapt (paper) | one-shot: all widths at once, by loss curves | uniform: one width multiplier | "
+        "from-scratch: uniform with fresh weights",
     )
     mode: Literal["fast", "faithful"] = Field(
         default="fast",
@@ -214,8 +219,9 @@ class SearchSection(Section):
     calibration_images: Annotated[int, Field(ge=2)] = Field(
         default=800, description="training images for the re-fit and for refreshing batch-norm statistics"
     )
-    estimator: Literal["network", "table"] = Field(
-        default="network", description="fitted to whole measured networks, or the paper's layer-wise look-up table"
+    estimator: Literal["network", "table", "macs"] = Field(
+        default="network",
+        description="fitted to whole measured networks, the paper's layer-wise look-up table, or blindly MACs alone",
     )
     networks: Annotated[int, Field(ge=8)] = Field(default=64, description="networks measured to fit the estimator")
 

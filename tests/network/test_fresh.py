@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from netadapt.errors import ConfigError
+from netadapt.network import trace
+from netadapt.network.fresh import FreshWeights
+
+IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def model() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)
+    ).eval()
+
+
+def test_the_narrower_network_has_learned_nothing() -> None:
+    original = model()
+    with torch.no_grad():
+        for parameter in original.parameters():
+            parameter.fill_(7.0)
+        original[1].running_mean.fill_(7.0)
+    network = trace(original, IMAGE)
+    (group,) = network.groups
+    fresh = FreshWeights(network, seed=0)
+    fresh.prepare(original)
+    kept = {group.name: fresh.choose(group.name, 5)}
+    state = torch.get_rng_state()
+    narrow, again = fresh.apply(kept), FreshWeights(network, seed=0).apply(kept)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert narrow(IMAGE).shape == (1, 4)
+    assert narrow[0].weight.shape == (5, 3, 3, 3)
+    assert not any((value == 7).any() for value in narrow.state_dict().values())
+    assert all(torch.equal(a, b) for a, b in zip(narrow.parameters(), again.parameters(), strict=True))
+    other = FreshWeights(network, seed=1).apply(kept)
+    assert not torch.equal(narrow[0].weight, other[0].weight)
+    assert (original[0].weight == 7).all()
+
+
+def test_a_width_beyond_the_network_is_refused() -> None:
+    network = trace(model(), IMAGE)
+    with pytest.raises(ConfigError, match=r"17 is not in 1\.\.16"):
+        FreshWeights(network, seed=0).choose(network.groups[0].name, 17)
