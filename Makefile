@@ -12,7 +12,7 @@ endif
 # One thread per test process: the tests run in WORKERS processes side by side.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup system demo test test-all lint format bench-spine clean
+.PHONY: setup system demo test test-all lint format bench-spine bench-next bench-summary clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,15 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS)
+
+# The most valuable cell of the benchmark that has no result yet: at most 40 minutes, the same command goes on.
+bench-next: $(STAMP)
+	$(BIN)/python benchmarks/bench_next.py
+	$(BIN)/python benchmarks/summary.py
+
+# benchmarks/results/summary.json, docs/results.md and its plots, from the results of the cells.
+bench-summary: $(STAMP)
+	$(BIN)/python benchmarks/summary.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from netadapt.files import write_atomic
+
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("netadapt", "torch", "numpy", "scipy", "onnxruntime")
 
@@ -27,18 +29,23 @@ def record(name: str, values: Mapping[str, Any], seed: int) -> Path:
     Returns:
         The file written.
     """
-    document = {
-        "name": name,
-        "values": dict(values),
-        "seed": seed,
+    return write(RESULTS / f"{name}.json", {"name": name, "values": dict(values), "seed": seed, **provenance()})
+
+
+def provenance() -> dict[str, Any]:
+    """Return what every result says of its making: command, date (ISO 8601, UTC), machine and versions."""
+    return {
         "command": " ".join(["python", *(_relative(word) for word in sys.argv)]),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": {package: version(package) for package in _PACKAGES},
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def write(path: Path, document: Mapping[str, Any]) -> Path:
+    """Write a result as JSON, whole or not at all, and return its path; NaN and infinity are refused."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
     return path
 
 

@@ -327,8 +327,8 @@ class Adaptation:
 
     def _tools(self) -> SearchTools:
         search, filters = self.config.search, self._filters()
-        estimators = {name: self.metering.estimators[name] for name in self.budget}
-        chooser = methods.num_filters(self.config, self.network, estimators, filters, self.tuner, self.store)
+        parts = (filters, self.tuner, self.store)
+        chooser = methods.num_filters(self.config, self.network, self.metering, list(self.budget), *parts)
         cut_from = None if search.method == "netadapt" else self.network.model
         recipe = recipe_of(self.config.training.short_term)
         return SearchTools(chooser, filters, self.tuner, self.metering, self.store, search, recipe, cut_from)

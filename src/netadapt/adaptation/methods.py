@@ -6,26 +6,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 
+from netadapt.adaptation.metering import Metering
 from netadapt.adaptation.store import Store
 from netadapt.adaptation.tuning import Tuner
 from netadapt.baselines.one_shot import LossCurve, OneShotChooser, loss_curve, sampled_widths
+from netadapt.baselines.remeasured import Remeasured
 from netadapt.baselines.uniform import UniformChooser
 from netadapt.network import Network
 from netadapt.network.fresh import FreshWeights
 from netadapt.network.importance import FilterChoice, LargestNorm
 from netadapt.network.refit import LeastSquaresRefit
 from netadapt.proposals import Chooser, NumFilters
-from netadapt.resources.estimator import Estimator
 from netadapt.runs.settings import RunConfig, SearchSection
 
 
 def num_filters(
     config: RunConfig,
     network: Network,
-    estimators: Mapping[str, Estimator],
+    metering: Metering,
+    resources: Sequence[str],
     filters: FilterChoice,
     tuner: Tuner,
     store: Store,
@@ -35,20 +37,25 @@ def num_filters(
     Args:
         config: of the run.
         network: the original.
-        estimators: of the budgeted resources.
+        metering: measures, and has the estimators.
+        resources: the budgeted ones.
         filters: the run's ChooseWhichFilters.
         tuner: scores networks.
         store: keeps the loss curves.
     """
     search, groups = config.search, network.groups
+    estimators = {name: metering.estimators[name] for name in resources}
     multiple, minimum = search.multiple, search.minimum_width
-    if search.method in ("uniform", "from-scratch"):
-        return UniformChooser(groups, estimators, multiple=multiple, minimum=minimum)
+    if search.method == "netadapt":
+        return Chooser(groups, estimators, multiple=multiple, minimum=minimum)
+    chooser: NumFilters
     if search.method == "one-shot":
         curves = _loss_curves(search, network, filters, tuner, store)
         seed = config.run.seed
-        return OneShotChooser(groups, estimators, curves, multiple=multiple, minimum=minimum, seed=seed)
-    return Chooser(groups, estimators, multiple=multiple, minimum=minimum)
+        chooser = OneShotChooser(groups, estimators, curves, multiple=multiple, minimum=minimum, seed=seed)
+    else:
+        chooser = UniformChooser(groups, estimators, multiple=multiple, minimum=minimum)
+    return Remeasured(chooser, lambda widths: metering.measure_widths(network.vector(widths)[None])[0])
 
 
 def filter_choice(config: RunConfig, network: Network, tuner: Tuner) -> FilterChoice:

@@ -1,0 +1,140 @@
+"""The tables and plots of docs/results.md: text between two markers is written here, the rest of the page by people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from _svg import Point, Series, plot
+from cells import MAIN, OWN_WEIGHTS
+from curves import estimate
+from outcomes import Resampled
+
+BEGIN = "<!-- written by benchmarks/summary.py: begin -->"
+END = "<!-- written by benchmarks/summary.py: end -->"
+_NEW = f"""# Results
+
+What the benchmark found; how it is made: [benchmarks/cells.py](../benchmarks/cells.py).
+
+{BEGIN}
+{END}
+"""
+_NOTHING = "Nothing has been measured yet: `make bench-next` runs the most valuable cell and fills this page."
+_PLOTTED = (*MAIN, "netadapt-macs")
+
+
+def results_page(page: str | None, setups: Sequence[Resampled], summary: Mapping[str, Any]) -> str:
+    """Return the page with its generated part renewed.
+
+    Args:
+        page: as it is; ``None`` for a new one.
+        setups: what was found.
+        summary: of `summary.summarise`.
+
+    Raises:
+        ValueError: the page has lost a marker.
+    """
+    page = _NEW if page is None else page
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
+        raise ValueError(f"docs/results.md must have these two lines once, in this order:\n{BEGIN}\n{END}")
+    before, after = page[: page.index(BEGIN)], page[page.index(END) + len(END) :]
+    return f"{before}{BEGIN}\n\n{_generated(setups, summary)}\n\n{END}{after}"
+
+
+def _generated(setups: Sequence[Resampled], summary: Mapping[str, Any]) -> str:
+    """Return the generated part."""
+    parts = [_NOTHING] if not setups else [_overall(summary), *(_section(setup) for setup in setups)]
+    if summary["failures"]:
+        told = "\n".join(f"* `{name}`: {reason}" for name, reason in summary["failures"].items())
+        parts.append(f"### Budgets that were refused or not reached\n\n{told}")
+    return "\n\n".join(parts)
+
+
+def _overall(summary: Mapping[str, Any]) -> str:
+    """Return the table of all comparisons, and the cost of the search."""
+    rows = [
+        [name, _interval(told["speedup_at_equal_accuracy"], "x"), _interval(told["accuracy_gain_at_equal_latency"], "")]
+        for name, told in summary["comparisons"].items()
+    ]
+    heads = ["median over set-ups and budgets", "times faster at equal accuracy", "points of accuracy at equal latency"]
+    table = _table(heads, rows)
+    notes = (
+        "In brackets: 95 % interval, bootstrap over seeds and test images. A dash: not measured, or outside the curves."
+    )
+    if (ratio := summary["search_cost_ratio"]) is not None:
+        faithful, fast = summary["search_images_faithful"], summary["search_images_fast"]
+        notes += f"\n\nThe faithful search takes {ratio:.1f} times the images of the fast one "
+        notes += f"({faithful:,.0f} against {fast:,.0f}): {'; '.join(summary['search_cost_of'])}."
+    return f"{table}\n\n{notes}"
+
+
+def _section(setup: Resampled) -> str:
+    """Return plot and table of a set-up."""
+    slower = sorted(setup.budgets(), key=lambda budget: -setup.outcomes((setup.methods(budget)[0], budget))[0].ratio)
+    rows = [_row(setup, method, budget) for budget in slower for method in setup.methods(budget)]
+    heads = [
+        "budget",
+        "method",
+        "latency, % of original",
+        "test accuracy, %",
+        "MMACs",
+        "search images",
+        "search s",
+        "seeds",
+    ]
+    original = setup.original
+    told = f"Original network: {original.milliseconds:.3f} ms, {100 * original.accuracy:.1f} %."
+    image = f"![Accuracy against latency of {setup.setup}](images/frontier_{setup.setup}.svg)"
+    return f"### {setup.setup}\n\n{image}\n\n{told}\n\n{_table(heads, rows)}"
+
+
+def _row(setup: Resampled, method: str, budget: str) -> list[str]:
+    """Return what a method reached at a budget: means over its seeds."""
+    outcomes = setup.outcomes((method, budget))
+    point = _point(setup, method, budget)
+    spread = f"{100 * point.accuracy:.1f} ({100 * point.low:.1f} to {100 * point.high:.1f})"
+    half_width = np.mean([o.ratio_half_width for o in outcomes])
+    costs = [np.mean([o.search_images for o in outcomes]), np.mean([o.search_seconds for o in outcomes])]
+    return [
+        budget,
+        method,
+        f"{100 * point.ratio:.1f} ± {100 * half_width:.1f}",
+        spread,
+        f"{1e-6 * np.mean([o.macs for o in outcomes]):.2f}",
+        *(f"{cost:,.0f}" for cost in costs),
+        str(len(outcomes)),
+    ]
+
+
+def plot_of(setup: Resampled) -> str:
+    """Return the plot of a set-up as SVG."""
+    original = setup.original
+    start = Point(1.0, original.accuracy, original.accuracy, original.accuracy)
+    series = []
+    for method in (*_PLOTTED, OWN_WEIGHTS):
+        points = tuple(_point(setup, method, budget) for budget in setup.budgets(method))
+        if points:
+            joined = method != OWN_WEIGHTS
+            series.append(Series(method, (start, *points) if joined else points, joined))
+    title = f"{setup.setup}, original {original.milliseconds:.2f} ms, {100 * original.accuracy:.1f} %"
+    return plot(title, series or [Series("original", (start,), False)])
+
+
+def _point(setup: Resampled, method: str, budget: str) -> Point:
+    """Return the mean over the seeds of a method at a budget, with the interval of the accuracy."""
+    key = (method, budget)
+    found = estimate(setup.accuracy(key, setup.seeds(key))[:, None])
+    assert found is not None
+    ratio = float(np.exp(np.mean([np.log(o.ratio) for o in setup.outcomes(key)])))
+    return Point(ratio, found.median, found.low, found.high)
+
+
+def _interval(told: Mapping[str, float] | None, unit: str) -> str:
+    if told is None:
+        return "-"
+    return f"{told['median']:.2f}{unit} ({told['low']:.2f} to {told['high']:.2f})"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))

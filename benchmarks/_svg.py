@@ -1,0 +1,143 @@
+"""Accuracy against latency as a small SVG file without scripts or fonts of its own, for docs/images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 760, 440, 62, 190, 40, 56
+_INK, _MUTED, _GRID = "#1c2733", "#64748b", "#e8ecf1"
+_COLOURS = ("#0f766e", "#6d28d9", "#d97706", "#0369a1", "#be185d", "#64748b")
+_TICKS = (1.0, 0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
+_ACCURACY_TICKS = 6  # about so many
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network in the plot.
+
+    Attributes:
+        ratio: of its latency to the original's.
+        accuracy: 0..1.
+        low, high: ends of the interval of the accuracy.
+    """
+
+    ratio: float
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """The networks of one method.
+
+    Attributes:
+        name: for the legend.
+        points: at least one.
+        joined: whether a line joins them.
+    """
+
+    name: str
+    points: tuple[Point, ...]
+    joined: bool
+
+
+class _Axes:
+    """From values to pixels: latency ratio on a logarithmic axis, accuracy on a linear one."""
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        self.ratio_low = min(p.ratio for p in points) * 0.9
+        self.ratio_high = max(p.ratio for p in points) * 1.08
+        low, high = min(p.low for p in points), max(p.high for p in points)
+        self.step = _round_step((high - low) / _ACCURACY_TICKS)
+        self.low = math.floor(low / self.step) * self.step
+        self.high = math.ceil(high / self.step) * self.step
+
+    def x(self, ratio: float) -> float:
+        """Return the horizontal place of a ratio."""
+        share = math.log(ratio / self.ratio_low) / math.log(self.ratio_high / self.ratio_low)
+        return round(_LEFT + share * (_WIDTH - _LEFT - _RIGHT), 1)
+
+    def y(self, accuracy: float) -> float:
+        """Return the vertical place of an accuracy."""
+        share = (accuracy - self.low) / (self.high - self.low)
+        return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1)
+
+
+def _round_step(step: float) -> float:
+    """Return the round number next above ``step``, at least a tenth of a point."""
+    power = 10.0 ** math.floor(math.log10(max(step, 1e-3)))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= max(step, 1e-3))
+
+
+def plot(title: str, series: Sequence[Series]) -> str:
+    """Return the SVG text of a plot.
+
+    Args:
+        title: above it.
+        series: at least one.
+    """
+    axes = _Axes([point for one in series for point in one.points])
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'font-family="system-ui, sans-serif" font-size="13" fill="{_INK}">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+        _text(_LEFT, 22, title, weight="600"),
+        *_grid(axes),
+    ]
+    for number, one in enumerate(series):
+        colour = _COLOURS[number % len(_COLOURS)]
+        parts += [*_drawn(axes, one, colour), *_legend(number, one.name, colour)]
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _grid(axes: _Axes) -> list[str]:
+    """Return the lines and numbers of both axes."""
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    parts = []
+    for ratio in (tick for tick in _TICKS if axes.ratio_low <= tick <= axes.ratio_high):
+        x = axes.x(ratio)
+        parts += [_line(x, _TOP, x, bottom, _GRID), _text(x, bottom + 18, f"{100 * ratio:g} %", anchor="middle")]
+    for count in range(round((axes.high - axes.low) / axes.step) + 1):
+        accuracy = axes.low + count * axes.step
+        y = axes.y(accuracy)
+        parts += [_line(_LEFT, y, right, y, _GRID), _text(_LEFT - 8, y + 4, f"{100 * accuracy:.4g}", anchor="end")]
+    middle = (_LEFT + right) / 2
+    parts.append(_text(middle, _HEIGHT - 12, "measured latency, % of the original network", anchor="middle"))
+    turned = f'transform="rotate(-90 16 {(_TOP + bottom) / 2})"'
+    parts.append(_text(16, (_TOP + bottom) / 2, "test accuracy (%)", anchor="middle", more=turned))
+    return parts
+
+
+def _drawn(axes: _Axes, series: Series, colour: str) -> list[str]:
+    """Return line, error bars and markers of a series."""
+    points = sorted(series.points, key=lambda point: point.ratio)
+    parts = []
+    if series.joined:
+        places = " ".join(f"{axes.x(p.ratio)},{axes.y(p.accuracy)}" for p in points)
+        parts.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    for point in points:
+        x, y = axes.x(point.ratio), axes.y(point.accuracy)
+        told = f"{series.name}: {100 * point.ratio:.1f} % of the latency, {100 * point.accuracy:.1f} %"
+        parts.append(_line(x, axes.y(point.low), x, axes.y(point.high), colour))
+        parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"><title>{escape(told)}</title></circle>')
+    return parts
+
+
+def _legend(number: int, name: str, colour: str) -> list[str]:
+    x, y = _WIDTH - _RIGHT + 18, _TOP + 12 + 22 * number
+    return [f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{colour}"/>', _text(x + 12, y, name)]
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
+    return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{colour}"/>'
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: str = "400", more: str = "") -> str:
+    colour = _INK if weight == "600" else _MUTED
+    place = f'x="{x}" y="{y}" text-anchor="{anchor}" font-weight="{weight}" fill="{colour}"'
+    return f"<text {place} {more}>{escape(text)}</text>".replace(" >", ">")

@@ -1,0 +1,209 @@
+"""What the benchmark "frontier" consists of: cells of set-up, method, budget and seed, in order of their value.
+
+`run_cell.py` runs one, `bench_next.py` the most valuable one that has no result yet, `summary.py` reads the results.
+All methods of a set-up share start weights, data and long-term recipe; what they differ in is `METHODS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+from starts import model_text, settings
+
+from netadapt.runs.config import load_config, toml_value
+from netadapt.runs.settings import RunConfig, SearchSection
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the benchmark.
+
+    Attributes:
+        setup: name of a file in ``setups/``, without ending.
+        method: one of `METHODS`, or `OWN_WEIGHTS`.
+        budget: a percentage of the start network's latency, or one of `NAMED_BUDGETS`; a key of `NARROW` for
+            `OWN_WEIGHTS`.
+        seed: of everything that is drawn.
+    """
+
+    setup: str
+    method: str
+    budget: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Return a name that every file system takes."""
+        return "__".join([self.setup, self.method, self.budget.replace("%", "pc"), f"seed{self.seed}"])
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things lie.
+
+    Attributes:
+        setups: configurations of the set-ups.
+        starts: prepared start weights.
+        runs: run folders of the cells.
+        results: one JSON file for each finished cell.
+    """
+
+    setups: Path = ROOT / "benchmarks" / "setups"
+    starts: Path = ROOT / "runs" / "starts"
+    runs: Path = ROOT / "runs" / "cells"
+    results: Path = ROOT / "benchmarks" / "results" / "cells"
+
+    def setup(self, cell: Cell) -> Path:
+        """Return the configuration of a cell's set-up."""
+        return self.setups / f"{cell.setup}.toml"
+
+    def run(self, cell: Cell) -> Path:
+        """Return the run folder of a cell."""
+        return self.runs / cell.name
+
+    def result(self, cell: Cell) -> Path:
+        """Return the file of a cell's result."""
+        return self.results / f"{cell.name}.json"
+
+
+PLACES = Places()
+
+#: a reference, no method: a narrower network with weights of its own, which have seen far more data (`own_weights.py`)
+OWN_WEIGHTS = "own-weights"
+_GOOGLE = "mobilenet_v1?weights=${NETADAPT_DATA}/weights/mobilenet_v1_%s.safetensors&resolution=64"
+NARROW: Mapping[str, str] = {"width-0.5": _GOOGLE % "0.5_160", "width-0.25": _GOOGLE % "0.25_128"}
+
+NAMED_BUDGETS: Mapping[str, Mapping[str, str]] = {
+    "width-0.5": {"latency_of": "mobilenet_v1?width=0.5&resolution=64&classes=50&same_padding=1"},
+}
+
+#: all widths at once, in one step to the budget, nothing trained before the long-term fine-tune
+_ONE_STEP = {
+    "search.first_step": "90%",
+    "search.decay": 1.0,
+    "search.contenders": 1,
+    "training.short_term.images": 0,
+}
+_UNIFORM = {"search.method": "uniform", **_ONE_STEP}
+_ONE_SHOT = {"search.method": "one-shot", **_ONE_STEP}
+#: an untrained network needs a higher rate than a fine-tune; how long it is trained follows from the set-up
+_FROM_SCRATCH = {
+    "search.method": "from-scratch",
+    **_ONE_STEP,
+    "training.long_term.lr": 0.1,
+    "training.long_term.weight_decay": 5e-4,
+}
+
+#: what a method sets in the configuration of a set-up, by dotted key
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "netadapt": {},
+    "netadapt-macs": {"search.estimator": "macs"},
+    "one-shot": _ONE_SHOT,
+    "uniform": _UNIFORM,
+    "from-scratch": _FROM_SCRATCH,
+    # search cost: every proposal is tuned, as in the paper, for so many images
+    **{f"faithful-{n}": {"search.mode": "faithful", "training.short_term.images": n} for n in (320, 960, 2880)},
+    # ablations
+    **{f"netadapt-short-{n}": {"training.short_term.images": n} for n in (0, 640, 5760)},
+    **{f"netadapt-step-{n}": {"search.first_step": f"{n}%"} for n in (3, 12)},
+    "netadapt-decay-1": {"search.decay": 1.0},
+    "netadapt-pick-resource": {"search.pick": "accuracy_per_resource"},
+    "netadapt-contenders-3": {"search.contenders": 3},
+    "netadapt-norm": {"search.filters": "norm"},
+    "one-shot-norm": {**_ONE_SHOT, "search.filters": "norm"},
+    "uniform-norm": {**_UNIFORM, "search.filters": "norm"},
+    "netadapt-selection-10": {"task.selection": 10},
+    "one-shot-selection-10": {**_ONE_SHOT, "task.selection": 10},
+}
+MAIN = ("uniform", "one-shot", "netadapt", "from-scratch")
+FAITHFUL = tuple(name for name in METHODS if name.startswith("faithful-"))
+ABLATIONS = tuple(METHODS)[tuple(METHODS).index("netadapt-short-0") :]
+SEEDS = (0, 1, 2)
+
+
+def _cells(setups: Iterable[str], methods: Iterable[str], budgets: Iterable[str], seeds: Iterable[int]) -> list[Cell]:
+    """Return all combinations; seeds change last, so that the first of all stand early."""
+    return [Cell(s, m, b, seed) for seed, s, b, m in product(seeds, setups, budgets, methods)]
+
+
+_A, _B = "mobilenet_v1_tiny_imagenet", ("mobilenet_v1_cifar10", "mobilenet_v2_cifar10")
+CELLS: tuple[Cell, ...] = (
+    *_cells([_A], MAIN, ("width-0.5", "25%"), SEEDS),
+    *_cells([_A], [OWN_WEIGHTS], NARROW, [0]),
+    *_cells([_A], FAITHFUL, ["width-0.5"], SEEDS),
+    *_cells(_B, MAIN, ("50%", "35%"), SEEDS),
+    *_cells([_A], ["netadapt-macs"], ("width-0.5", "25%"), SEEDS),
+    *_cells(["resnet56_cifar10"], MAIN, ("70%", "50%"), SEEDS),
+    *_cells([_A], MAIN, ["40%"], SEEDS),
+    *_cells(("resnet20_cifar10", "resnet32_cifar10"), ("one-shot", "netadapt"), ["70%"], [0]),
+    *_cells([_A], ABLATIONS, ["width-0.5"], [0]),
+)
+
+
+def missing(cells: Iterable[Cell] = CELLS, places: Places = PLACES) -> Iterator[Cell]:
+    """Yield the cells without a result that this netadapt can run, the most valuable first."""
+    return (cell for cell in cells if not places.result(cell).is_file() and supported(cell))
+
+
+def supported(cell: Cell) -> bool:
+    """Tell whether the configuration knows the method of a cell."""
+    return cell.method == OWN_WEIGHTS or all(_known(key, value) for key, value in METHODS[cell.method].items())
+
+
+def _known(key: str, value: Any) -> bool:
+    """Tell whether a key of ``[search]`` may have a value; of other keys only `load_config` knows."""
+    section, _, name = key.partition(".")
+    if section != "search":
+        return True
+    field = SearchSection.model_fields.get(name)
+    choices = () if field is None else get_args(field.annotation)
+    return field is not None and (not choices or value in choices)
+
+
+def config(cell: Cell, places: Places = PLACES) -> RunConfig:
+    """Return the configuration of a cell: that of its set-up with start weights, budget, method and seed.
+
+    Args:
+        cell: whose; not one of `OWN_WEIGHTS`, which is no run.
+        places: where things lie; nothing is written, and the start weights need not be there yet.
+
+    Raises:
+        ConfigError: a value is wrong, or ``NETADAPT_DATA`` is not set.
+    """
+    setup = places.setup(cell)
+    base = settings(setup, cell.seed)
+    start = {"source": model_text(setup, cell.seed, places.starts), "keep": base.model.keep}
+    budget = NAMED_BUDGETS.get(cell.budget) or {"latency": cell.budget}
+    chosen = {**METHODS[cell.method], **_length(cell, base)}
+    values = {"run.seed": cell.seed, "task.seed": cell.seed, "run.folder": str(places.run(cell)), **chosen}
+    tables = [f"model={_inline(start)}", f"budget={_inline(budget)}"]
+    return load_config(setup, [*tables, *(f"{key}={toml_value(value)}" for key, value in values.items())])
+
+
+def _length(cell: Cell, base: RunConfig) -> dict[str, float]:
+    """Return how long a network is trained from scratch: as long as the start network and the others after it."""
+    if METHODS[cell.method].get("search.method") != "from-scratch":
+        return {}
+    return {"training.long_term.epochs": all_epochs(base)}
+
+
+def all_epochs(base: RunConfig) -> float:
+    """Return the epochs that the final networks of a set-up have seen, with those of the start network.
+
+    Args:
+        base: configuration of the set-up; its recipes give epochs.
+    """
+    first, last = base.model.first_tune, base.training.long_term
+    assert last.epochs is not None
+    return last.epochs + (first.epochs or 0.0 if first else 0.0)
+
+
+def _inline(table: Mapping[str, Any]) -> str:
+    """Return a table on one line, as an override wants it."""
+    return "{" + ", ".join(f"{key} = {toml_value(value)}" for key, value in table.items()) + "}"
