@@ -84,8 +84,9 @@ def test_loss_curves_are_kept_and_not_measured_again(tmp_path: Path) -> None:
 
 
 def test_uniform_is_a_method_too(tmp_path: Path) -> None:
-    family = run(tmp_path / "run", method="uniform", short_term={"images": 0}, uniform=False)
+    family = run(tmp_path / "run", method="uniform", short_term={"images": 0})
     assert status(tmp_path / "run")["met"]
+    assert read_state(tmp_path / "run").uniform is None  # not compared with itself
     network = trace(small_net(), IMAGE)
     allowed = uniform_widths(network.groups, multiple=8, minimum=8).tolist()
     assert all(network.vector(variant.widths).tolist() in allowed for variant in family.variants)

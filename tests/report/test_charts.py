@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from netadapt.report.charts import curve, estimates, filters
+from netadapt.report.charts import curve, estimates, filters, loss_curves
 from netadapt.runs.state import State, read_state
 
 
@@ -40,6 +40,18 @@ def test_estimates_have_both_errors(make_run):
     assert len(points["x"]) == 5
     assert points["error_x"]["visible"]
     assert points["error_y"]["visible"]
+
+
+def test_loss_curves_are_drawn_over_the_share_of_units_kept():
+    curves = {"a<b": {"widths": [8, 16, 32], "losses": [1.0, 0.25, 0.0]}, "c": {"widths": [4, 8], "losses": [0.5, 0.0]}}
+    figure = loss_curves(State(loss_curves={"curves": curves}))
+    first, second = figure["data"]
+    assert first["x"] == [25, 50, 100]
+    assert first["y"] == [1.0, 0.25, 0.0]
+    assert first["name"] == "a&lt;b"
+    assert second["x"] == [50, 100]
+    json.dumps(figure, allow_nan=False)
+    assert loss_curves(State()) is None
 
 
 def test_nothing_yet():

@@ -163,7 +163,8 @@ class Adaptation:
             tuned, score = finish.long_term(self.store, self.tuner, self.config, name, last.model)
         if state.final is None:
             finish.final(self.store, self.metering, tuned, name, score, self.budget)
-        if self.config.report.uniform and state.uniform is None:
+        is_uniform = self.config.search.method == "uniform"  # it would be compared with itself
+        if self.config.report.uniform and state.uniform is None and not is_uniform:
             tools = (self.store, self.tuner, self.metering, self._filters())
             finish.uniform(self.network, *tools, self.config, last.widths, list(self.budget))
         self.store.drop_checkpoints()
@@ -266,6 +267,7 @@ class Adaptation:
                 "config_sha": fingerprint(self.config),
                 "seed": self.config.run.seed,
                 "model": self.config.model.source,
+                "method": self.config.search.method,
                 "platform": self.platform.name,
                 "budget": self.budget,
                 "initial": initial,

@@ -170,6 +170,25 @@ def _bars(name: str, colour: str, x: list[str], y: list[int], layers: list[str])
     return {"type": "bar", "name": name, "x": x, "y": y, "marker": marker, "hovertext": text, "hoverinfo": "text"}
 
 
+def loss_curves(state: State) -> Figure | None:
+    """Return what cutting each group alone adds to the loss; ``None`` where the method did not ask."""
+    curves: Data = (state.loss_curves or {}).get("curves") or {}
+    if not curves:
+        return None
+    traces = []
+    for number, (name, curve) in enumerate(curves.items()):
+        shares = [100 * width / curve["widths"][-1] for width in curve["widths"]]
+        hue = round(360 * number / len(curves))
+        traces.append(
+            {"type": "scatter", "mode": "lines+markers", "name": escape(name), "x": shares, "y": list(curve["losses"]),
+             "line": {"width": 1.5, "color": f"hsl({hue},55%,45%)"}, "marker": {"size": 5},
+             "hovertemplate": "%{x:.0f} % of its units: + %{y:.3f}"}
+        )  # fmt: skip
+    layout = _layout("units of one group kept (%)", "loss added, nothing tuned", height=420)
+    layout["yaxis"] |= {"type": "log"}  # what decides is far below what the deepest cuts cost
+    return {"data": traces, "layout": layout}
+
+
 def estimates(state: State, resource: str = "latency") -> Figure | None:
     """Return estimated against measured values of every step (the paper's Fig. 4)."""
     found = agreement(state, resource)

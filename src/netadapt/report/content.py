@@ -77,7 +77,11 @@ def read_page(folder: Path) -> RunPage:
         tiles=tuple(_tiles(state, told)),
         rows=tuple(comparison(state)) if state.start else (),
         verdict=uniform_verdict(state),
-        figures={"filters": charts.filters(state), "estimates": charts.estimates(state)},
+        figures={
+            "filters": charts.filters(state),
+            "loss_curves": charts.loss_curves(state),
+            "estimates": charts.estimates(state),
+        },
         fit=_fit(state),
         trust=tuple(_trust(state)),
         steps=tuple(_steps(state)),
@@ -127,7 +131,7 @@ def _headline(state: State, told: Mapping[str, Any]) -> str:
 def _facts(state: State) -> Iterator[str]:
     """Yield what was adapted, where, for which budget and when, for the line under the headline."""
     start = state.start or {}
-    yield from (str(start[key]) for key in ("model", "platform") if start.get(key))
+    yield from (str(start[key]) for key in ("model", "method", "platform") if start.get(key))
     limits = [format_quantity(value, name) for name, value in (start.get("budget") or {}).items()]
     if limits:
         yield f"budget {', '.join(limits)}"

@@ -2,7 +2,7 @@
 
 `adaptation/` writes the records; `status.py`, `family/` and `report/` read this. The types and their data:
 
-    start      config_sha, seed, model, platform, budget{resource: limit}, initial{resources, measurement,
+    start      config_sha, seed, model, method, platform, budget{resource: limit}, initial{resources, measurement,
                accuracy_selection, accuracy_test, macs, parameters}, groups[{name, width, layers}],
                pinned[{layer, reason}], noise{half_width_ms, relative}, floor{resource: value}
     estimator  kind, networks_measured, seconds, loo_error

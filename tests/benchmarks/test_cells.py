@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import cells
+import pytest
+from cells import CELLS, FAITHFUL, METHODS, OWN_WEIGHTS, PLACES, Cell, config, missing, supported
+
+
+@pytest.fixture(autouse=True)
+def data(monkeypatch):
+    monkeypatch.setenv("NETADAPT_DATA", "/data")
+
+
+def test_names_are_unique_and_every_file_system_takes_them():
+    names = [cell.name for cell in CELLS]
+    assert len(set(map(str.lower, names))) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9_.-]{1,120}", name) for name in names)
+
+
+def test_the_most_valuable_cells_come_first():
+    first = CELLS[:24]
+    assert {cell.setup for cell in first} == {"mobilenet_v1_tiny_imagenet"}
+    assert {cell.method for cell in first} == {"netadapt", "uniform", "from-scratch", "one-shot"}
+    assert {cell.seed for cell in first} == {0, 1, 2}
+    assert len({cell.budget for cell in first}) == 2
+    places = {name: next(n for n, c in enumerate(CELLS) if match(c)) for name, match in {
+        "search cost": lambda c: c.method in FAITHFUL,
+        "set-up b": lambda c: c.setup == "mobilenet_v2_cifar10",
+        "guided by MACs": lambda c: c.method == "netadapt-macs",
+        "set-up c": lambda c: c.setup == "resnet56_cifar10",
+        "ablations": lambda c: c.method == "netadapt-norm",
+    }.items()}  # fmt: skip
+    assert list(places.values()) == sorted(places.values())
+
+
+@pytest.mark.parametrize(
+    "cell", [c for c in CELLS if c.seed == 0 and c.method != OWN_WEIGHTS and supported(c)], ids=str
+)
+def test_every_cell_has_a_configuration_that_the_product_accepts(cell):
+    found = config(cell)
+    assert (found.run.seed, found.task.seed, found.report.uniform) == (0, 0, False)
+    assert Path(found.run.folder) == PLACES.run(cell)
+    assert (found.budget.latency or found.budget.latency_of) is not None
+    assert (found.model.classes, found.model.unfold_batch_norm, found.model.first_tune) == (None, False, None)
+
+
+def test_cells_of_a_set_up_differ_in_what_their_method_says_alone():
+    of = {method: config(Cell("mobilenet_v1_tiny_imagenet", method, "40%", 0)) for method in METHODS}
+    start = of["netadapt"]
+    assert len({found.model.source for found in of.values()}) == 1
+    for method, found in of.items():
+        assert found.measure == start.measure
+        assert found.platform == start.platform
+        if method != "from-scratch":
+            assert found.training.long_term == start.training.long_term
+        if "selection" not in method:
+            assert found.task == start.task
+
+
+def test_another_seed_has_other_start_weights():
+    cell = Cell("resnet56_cifar10", "one-shot", "70%", 0)
+    assert config(cell).model.source != config(replace(cell, seed=1)).model.source
+
+
+def test_a_network_from_scratch_sees_all_the_images_of_the_others():
+    assert config(Cell("mobilenet_v1_cifar10", "from-scratch", "50%", 0)).training.long_term.epochs == 12 + 6
+    assert config(Cell("resnet56_cifar10", "from-scratch", "50%", 0)).training.long_term.epochs == 4
+
+
+def test_methods_of_the_future_wait(monkeypatch, tmp_path):
+    future = {"netadapt": {}, "psychic": {"search.method": "psychic"}, "odd": {"search.oddness": 3}}
+    monkeypatch.setattr(cells, "METHODS", future)
+    told = [Cell("resnet56_cifar10", method, "70%", 0) for method in future]
+    assert [supported(cell) for cell in told] == [True, False, False]
+    places = replace(PLACES, results=tmp_path)
+    assert list(missing(told, places)) == told[:1]
+    places.result(told[0]).write_text("{}")
+    assert list(missing(told, places)) == []

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from starts import load, model_text, prepare_start, settings, weights_path
+
+from netadapt.adaptation.preparation import build_model, structure_of
+from netadapt.errors import Interrupted
+from netadapt.models import resolve_model
+from netadapt.network import trace
+
+
+def never():
+    return False
+
+
+def test_a_start_is_prepared_once_and_is_a_model_like_any_other(small, monkeypatch):
+    setup = small.setups / "small.toml"
+    kept = prepare_start(setup, 0, small.starts, never)
+    written = kept.stat().st_mtime_ns
+    assert prepare_start(setup, 0, small.starts, never) == kept
+    assert kept.stat().st_mtime_ns == written
+    assert [path.name for path in small.starts.iterdir()] == [kept.name]
+    model, example_inputs = resolve_model(model_text(setup, 0, small.starts))
+    fresh, _ = build_model(settings(setup, 0))
+    assert not torch.equal(model[0].weight, fresh[0].weight)
+    assert example_inputs.shape == (1, 3, 16, 16)
+
+
+def test_seeds_and_recipes_have_starts_of_their_own(small):
+    setup = small.setups / "small.toml"
+    names = {weights_path(setup, seed, small.starts).name for seed in (0, 1)}
+    setup.write_text(setup.read_text().replace("lr = 0.05", "lr = 0.04"))
+    names.add(weights_path(setup, 0, small.starts).name)
+    setup.write_text(setup.read_text().replace("networks = 12", "networks = 13"))  # nothing that a start depends on
+    names.add(weights_path(setup, 0, small.starts).name)
+    assert len(names) == 3
+
+
+def test_a_stopped_preparation_goes_on(small):
+    setup = small.setups / "small.toml"
+    setup.write_text(setup.read_text().replace("epochs = 1, lr = 0.05", "epochs = 2, lr = 0.05"))
+    asked = iter(range(1000))
+    with pytest.raises(Interrupted):
+        prepare_start(setup, 0, small.starts, lambda: next(asked) > 22)  # 21 batches are an epoch
+    assert not weights_path(setup, 0, small.starts).exists()
+    resumed, _ = load(str(setup), str(prepare_start(setup, 0, small.starts, never)))
+    whole, _ = load(str(setup), str(prepare_start(setup, 0, small.starts / "whole", never)))
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_a_start_has_the_structure_that_the_set_up_would_have_without_the_detour(small):
+    """Else the cells would not share the estimator's samples with each other and with other runs."""
+    setup = small.setups / "small.toml"
+    source = 'source = "mobilenet_v1?width=0.125&resolution=32&batch_norm=0"\nclasses = 10\nunfold_batch_norm = true'
+    lines = [
+        source if line.startswith("source = ") and "model.py" in line else line
+        for line in setup.read_text().splitlines()
+    ]
+    setup.write_text(
+        "\n".join(lines).replace("resolution = 16", "resolution = 32").replace("epochs = 1,", "images = 64,")
+    )
+    config = settings(setup, 0)
+    model, example_inputs = build_model(config)
+    direct = trace(structure_of(config, model, example_inputs, None), example_inputs, prove=False)
+    prepare_start(setup, 0, small.starts, never)
+    start = trace(*resolve_model(model_text(setup, 0, small.starts)), prove=False)
+    assert start.structure_hash() == direct.structure_hash()
+    assert start.widths == direct.widths
