@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netadapt.network.structure import ChannelGroup
-from netadapt.proposals import Chooser, allowed_widths
+from netadapt.proposals import Chooser, Proposal, allowed_widths, merge, partial
 
 
 def group(name: str, width: int, multiple: int = 1) -> ChannelGroup:
@@ -108,3 +108,41 @@ def test_estimates_are_scaled_to_the_measurement_and_one_sigma_is_added() -> Non
 def test_no_proposal_where_nothing_can_meet_the_constraint() -> None:
     chooser = Chooser([group("a", 16), group("b", 8)], {"latency": Exact([1.0, 1.0])}, multiple=8, minimum=8)
     assert chooser.proposals({"a": 16, "b": 8}, {"latency": 33.0}, {"latency": 1.0}) == []
+
+
+def single(name: str, widths: dict[str, int], width: int) -> Proposal:
+    return Proposal((name,), {**widths, name: width}, {}, {})
+
+
+def test_each_of_several_groups_makes_its_share_of_the_step() -> None:
+    assert partial({"latency": 10.0, "macs": 5.0}, {"latency": 7.0, "macs": 6.0}, 3) == {"latency": 9.0, "macs": 6.0}
+    assert partial({"latency": 10.0}, {"latency": 7.0}, 1) == {"latency": 7.0}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    start=st.lists(st.integers(2, 8).map(lambda n: 16 * n), min_size=1, max_size=5),
+    cut=st.floats(0.3, 0.99),
+    seed=st.integers(0, 100),
+)
+def test_as_few_of_the_best_proposals_are_merged_as_meet_the_constraint(
+    start: list[int], cut: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    groups = [group(f"g{i}", w) for i, w in enumerate(start)]
+    widths = {g.name: g.width for g in groups}
+    estimator = Exact(random.uniform(0.1, 1.0, len(start)).tolist())
+    now = float(estimator.estimate(np.array([start]))[0][0])
+    order = random.permutation(len(start)).tolist()
+    ranked = [single(f"g{i}", widths, 16 * int(random.integers(1, start[i] // 16))) for i in order]
+    merged = merge(ranked, groups, {"latency": estimator}, widths, {"latency": now}, {"latency": cut * now})
+
+    def cost(count: int) -> float:
+        together = {**widths, **{p.groups[0]: p.widths[p.groups[0]] for p in ranked[:count]}}
+        return float(estimator.estimate(np.array([list(together.values())]))[0][0])
+
+    count = len(merged.groups)
+    assert set(merged.groups) == {p.groups[0] for p in ranked[:count]}
+    assert merged.estimated["latency"] == pytest.approx(cost(count))
+    assert cost(count) <= cut * now * (1 + 1e-9) or count == len(ranked)
+    assert count == 1 or cost(count - 1) > cut * now

@@ -149,6 +149,45 @@ class Chooser:
                 yield judged.proposal(int(row), self.groups, (first, second))
 
 
+def partial(resources: Mapping[str, float], constraint: Mapping[str, float], groups_per_step: int) -> dict[str, float]:
+    """Return the constraint of one of several groups that make a step together: its share of each reduction.
+
+    Args:
+        resources: of the current network.
+        constraint: of the whole step.
+        groups_per_step: how many groups share it.
+    """
+    reductions = {name: max(0.0, resources[name] - limit) for name, limit in constraint.items()}
+    return {name: max(constraint[name], resources[name] - cut / groups_per_step) for name, cut in reductions.items()}
+
+
+def merge(
+    ranked: Sequence[Proposal],
+    groups: Sequence[ChannelGroup],
+    estimators: Mapping[str, Estimator],
+    widths: Mapping[str, int],
+    resources: Mapping[str, float],
+    constraint: Mapping[str, float],
+) -> Proposal:
+    """Return as few of the first proposals as meet ``constraint`` together, as one proposal; all, if none do.
+
+    Args:
+        ranked: proposals that each shrink groups of the current network, the best first; at least one.
+        groups: in the column order of the estimators.
+        estimators: by resource.
+        widths: of the current network.
+        resources: measured, of the current network.
+        constraint: resource -> upper limit.
+    """
+    current = np.array([widths[group.name] for group in groups], dtype=np.int64)
+    each = np.array([[proposal.widths[group.name] for group in groups] for proposal in ranked], dtype=np.int64)
+    unions = np.minimum.accumulate(each, axis=0)
+    judged = judge(estimators, unions, current, resources, constraint)
+    enough = np.flatnonzero(judged.feasible)
+    row = int(enough[0]) if len(enough) else len(unions) - 1
+    return judged.proposal(row, groups, np.flatnonzero(unions[row] < current).tolist())
+
+
 @dataclass(frozen=True)
 class Judged:
     """What the estimators say of some candidates.

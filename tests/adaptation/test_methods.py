@@ -12,7 +12,7 @@ from small_run import IMAGE, QUICK, Colours, run, small_net, told
 
 from netadapt import Adaptation, load
 from netadapt.baselines.uniform import uniform_widths
-from netadapt.errors import Interrupted
+from netadapt.errors import ConfigError, Interrupted
 from netadapt.network import trace
 from netadapt.runs.journal import read_records
 from netadapt.runs.state import read_state
@@ -115,6 +115,26 @@ def test_guided_by_macs_nothing_is_measured_but_the_steps(tmp_path: Path) -> Non
     first = state.steps[0]
     share = start.macs(first["widths"]) / start.macs()
     assert first["estimated"]["latency"] == pytest.approx(share * state.start["initial"]["resources"]["latency"])
+
+
+def test_several_groups_may_share_a_step(tmp_path: Path) -> None:
+    family = run(tmp_path / "run", groups_per_step=2, uniform=False)
+    assert status(tmp_path / "run")["met"]
+    alone = run(tmp_path / "alone", uniform=False)
+    steps = read_state(tmp_path / "run").steps
+    assert any("+" in step["group"] for step in steps)
+    assert not any("+" in step["group"] for step in read_state(tmp_path / "alone").steps)
+    assert max(len(family.variants), len(alone.variants)) <= 8
+    constraints = [
+        r.data["constraint"] for r in read_records(tmp_path / "run" / "journal.jsonl") if r.type == "iteration"
+    ]
+    for step, constraint in zip(steps, constraints, strict=True):  # the whole step is made, not a share of it
+        assert step["estimated"]["latency"] <= constraint["latency"] * (1 + 1e-9)
+
+
+def test_sharing_steps_is_for_the_fast_mode_of_netadapt(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'groups_per_step = 2 needs method = "netadapt" and mode = "fast"'):
+        run(tmp_path / "run", groups_per_step=2, mode="faithful")
 
 
 def test_one_shot_obeys_several_budgets(tmp_path: Path) -> None:

@@ -55,6 +55,14 @@ def test_gains_are_in_points_and_the_median_is_over_set_ups_and_budgets():
     assert gain["per_setup"]["two"]["uniform"]["median"] == pytest.approx(5)
 
 
+def test_above_the_accuracy_of_the_original_the_gain_alone_decides_which_method_is_best():
+    accuracies = (("uniform", 0.93), ("netadapt", 0.94), ("one-shot", 0.95))
+    summary = summarise(found(*(document(method, "70%", 0.7, accuracy) for method, accuracy in accuracies)))
+    assert summary["method"] == "one-shot"
+    assert summary["speedup_at_equal_accuracy"]["uniform"] is None
+    assert summary["accuracy_gain_at_equal_latency"]["uniform"]["median"] == pytest.approx(2)
+
+
 def test_a_budget_where_uniform_is_better_is_named():
     documents = [
         document("uniform", "50%", 0.5, 0.8), document("netadapt", "50%", 0.5, 0.7),

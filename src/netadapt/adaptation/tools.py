@@ -21,7 +21,7 @@ from netadapt.adaptation.tuning import Tuner
 from netadapt.algorithm import Candidate, Step, rank
 from netadapt.errors import NonFinite
 from netadapt.network.importance import FilterChoice
-from netadapt.proposals import NumFilters, Proposal
+from netadapt.proposals import NumFilters, Proposal, merge, partial
 from netadapt.runs.settings import SearchSection
 from netadapt.training.loop import Recipe
 from netadapt.training.task import Score
@@ -66,6 +66,7 @@ class SearchTools:
         self.recipe = recipe
         self.cut_from = cut_from
         self._began = time.monotonic()
+        self._constraint: Mapping[str, float] = {}
 
     def choose_num_filters(self, net: Step, constraint: Mapping[str, float]) -> Sequence[Proposal]:
         """Return new proposals, or those that an interrupted iteration had written down."""
@@ -73,8 +74,10 @@ class SearchTools:
         self.tuner.reset()
         iteration = net.iteration + 1
         found = self.store.proposals_of(iteration)
+        self._constraint = constraint
         if found is None:
-            found = self.chooser.proposals(net.widths, net.resources, constraint)
+            each = partial(net.resources, constraint, self.search.groups_per_step)
+            found = self.chooser.proposals(net.widths, net.resources, each)
             if not found:
                 return found
             written = {"iteration": iteration, "constraint": dict(constraint), "proposals": [asdict(p) for p in found]}
@@ -156,15 +159,28 @@ class SearchTools:
     def _contenders(self, net: Step, proposals: Sequence[Proposal], tightened: str) -> list[Candidate]:
         """Score every proposal untuned and return the best few, ordered as the pick rule would by loss."""
         by_loss = replace(net, score=_by_loss(net.score))
+        together = self.search.groups_per_step > 1
         best: list[Candidate] = []
         for proposal in proposals:
-            model = self._simplify(net, proposal)
-            score = self.tuner.score(model)
-            self.store.tell("scored", {"group": proposal.name, "widths": dict(proposal.widths), **asdict(score)})
-            best.append(Candidate(proposal, model, score))
+            candidate = self._scored(net, proposal)
+            # of those that will be merged only the order counts: the weights of all would fill the memory
+            best.append(replace(candidate, model=net.model) if together else candidate)
             best.sort(key=lambda c: rank(replace(c, score=_by_loss(c.score)), by_loss, tightened, self.search.pick))
-            del best[self.search.contenders :]
-        return best
+            if not together:
+                del best[self.search.contenders :]
+        return [self._together(net, [candidate.proposal for candidate in best])] if together else best
+
+    def _scored(self, net: Step, proposal: Proposal) -> Candidate:
+        model = self._simplify(net, proposal)
+        score = self.tuner.score(model)
+        self.store.tell("scored", {"group": proposal.name, "widths": dict(proposal.widths), **asdict(score)})
+        return Candidate(proposal, model, score)
+
+    def _together(self, net: Step, ranked: Sequence[Proposal]) -> Candidate:
+        """Return the network in which as many of the best proposals as the step needs are made together."""
+        estimators = {name: self.metering.estimators[name] for name in self._constraint}
+        groups = self.metering.network.groups
+        return self._scored(net, merge(ranked, groups, estimators, net.widths, net.resources, self._constraint))
 
     def _tune(self, model: nn.Module, key: str) -> tuple[nn.Module | None, str | None]:
         """Return the tuned module, or the reason why it failed twice."""

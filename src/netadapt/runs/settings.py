@@ -216,6 +216,10 @@ class SearchSection(Section):
     multiple: Positive = Field(default=8, description="widths are multiples of it (paper's code: 8)")
     minimum_width: Positive = Field(default=8, description="no group becomes narrower")
     contenders: Positive = Field(default=3, description="fast mode: how many proposals of an iteration are tuned")
+    groups_per_step: Positive = Field(
+        default=1,
+        description="netadapt in fast mode: about so many groups share a step, those that lose least untuned",
+    )
     calibration_images: Annotated[int, Field(ge=2)] = Field(
         default=800, description="training images for the re-fit and for refreshing batch-norm statistics"
     )
@@ -236,6 +240,14 @@ class SearchSection(Section):
             also = ', or a multiple of the noise such as "3 noise"' if info.field_name == "min_step" else ""
             raise ValueError(f'cannot be read as a step; write e.g. "3.3%" or "0.5 ms"{also}') from error
         return text
+
+    @model_validator(mode="after")
+    def _shared_steps(self) -> SearchSection:
+        if self.groups_per_step > 1 and (self.method, self.mode) != ("netadapt", "fast"):
+            raise ValueError(
+                f'groups_per_step = {self.groups_per_step} needs method = "netadapt" and mode = "fast"; write 1'
+            )
+        return self
 
 
 class TrainingSection(Section):
