@@ -12,7 +12,7 @@ endif
 # One thread per test process: the tests run in WORKERS processes side by side.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup system demo test test-all lint format bench-spine bench-next bench-summary clean
+.PHONY: setup system demo test test-all lint format bench-next bench-summary clean
 
 setup: $(STAMP)
 

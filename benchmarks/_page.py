@@ -21,7 +21,14 @@ What the benchmark found; how it is made: [benchmarks/cells.py](../benchmarks/ce
 {END}
 """
 _NOTHING = "Nothing has been measured yet: `make bench-next` runs the most valuable cell and fills this page."
-_PLOTTED = (*MAIN, "netadapt-macs")
+#: the methods in the plots, with the same colour in all of them
+_PLOTTED = dict(
+    zip(
+        (*MAIN, "netadapt-macs", OWN_WEIGHTS),
+        ("#d97706", "#6d28d9", "#0f766e", "#0369a1", "#be185d", "#64748b"),
+        strict=True,
+    )
+)
 
 
 def results_page(page: str | None, setups: Sequence[Resampled], summary: Mapping[str, Any]) -> str:
@@ -112,13 +119,14 @@ def plot_of(setup: Resampled) -> str:
     original = setup.original
     start = Point(1.0, original.accuracy, original.accuracy, original.accuracy)
     series = []
-    for method in (*_PLOTTED, OWN_WEIGHTS):
+    for method, colour in _PLOTTED.items():
         points = tuple(_point(setup, method, budget) for budget in setup.budgets(method))
         if points:
-            joined = method != OWN_WEIGHTS
-            series.append(Series(method, (start, *points) if joined else points, joined))
+            reference = method == OWN_WEIGHTS
+            name, shown = ("own weights (more data)", points) if reference else (method, (start, *points))
+            series.append(Series(name, shown, colour, joined=not reference))
     title = f"{setup.setup}, original {original.milliseconds:.2f} ms, {100 * original.accuracy:.1f} %"
-    return plot(title, series or [Series("original", (start,), False)])
+    return plot(title, series or [Series("original", (start,), "#1c2733", joined=False)])
 
 
 def _point(setup: Resampled, method: str, budget: str) -> Point:

@@ -9,7 +9,6 @@ from html import escape
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 760, 440, 62, 190, 40, 56
 _INK, _MUTED, _GRID = "#1c2733", "#64748b", "#e8ecf1"
-_COLOURS = ("#0f766e", "#6d28d9", "#d97706", "#0369a1", "#be185d", "#64748b")
 _TICKS = (1.0, 0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
 _ACCURACY_TICKS = 6  # about so many
 
@@ -37,11 +36,13 @@ class Series:
     Attributes:
         name: for the legend.
         points: at least one.
+        colour: of all of it.
         joined: whether a line joins them.
     """
 
     name: str
     points: tuple[Point, ...]
+    colour: str
     joined: bool
 
 
@@ -90,8 +91,7 @@ def plot(title: str, series: Sequence[Series]) -> str:
         *_grid(axes),
     ]
     for number, one in enumerate(series):
-        colour = _COLOURS[number % len(_COLOURS)]
-        parts += [*_drawn(axes, one, colour), *_legend(number, one.name, colour)]
+        parts += [*_drawn(axes, one), *_legend(number, one)]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -113,9 +113,9 @@ def _grid(axes: _Axes) -> list[str]:
     return parts
 
 
-def _drawn(axes: _Axes, series: Series, colour: str) -> list[str]:
+def _drawn(axes: _Axes, series: Series) -> list[str]:
     """Return line, error bars and markers of a series."""
-    points = sorted(series.points, key=lambda point: point.ratio)
+    points, colour = sorted(series.points, key=lambda point: point.ratio), series.colour
     parts = []
     if series.joined:
         places = " ".join(f"{axes.x(p.ratio)},{axes.y(p.accuracy)}" for p in points)
@@ -128,9 +128,9 @@ def _drawn(axes: _Axes, series: Series, colour: str) -> list[str]:
     return parts
 
 
-def _legend(number: int, name: str, colour: str) -> list[str]:
+def _legend(number: int, series: Series) -> list[str]:
     x, y = _WIDTH - _RIGHT + 18, _TOP + 12 + 22 * number
-    return [f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{colour}"/>', _text(x + 12, y, name)]
+    return [f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{series.colour}"/>', _text(x + 12, y, series.name)]
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:

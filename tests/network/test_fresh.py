@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from netadapt.errors import ConfigError
+from netadapt.models.mobilenet_v1 import MobileNetV1
 from netadapt.network import trace
 from netadapt.network.fresh import FreshWeights
 
@@ -38,6 +39,13 @@ def test_the_narrower_network_has_learned_nothing() -> None:
     other = FreshWeights(network, seed=1).apply(kept)
     assert not torch.equal(narrow[0].weight, other[0].weight)
     assert (original[0].weight == 7).all()
+
+
+def test_the_networks_own_way_to_draw_weights_has_the_last_word() -> None:
+    network = trace(MobileNetV1(0.25, 12, 9).eval(), torch.zeros(1, 3, 12, 12))
+    module = FreshWeights(network, seed=0).apply({network.groups[0].name: range(4)})
+    spread = float(module.get_submodule("classifier").weight.detach().std())
+    assert 0.008 < spread < 0.012  # a narrow normal; a linear layer's own would be 0.036
 
 
 def test_a_width_beyond_the_network_is_refused() -> None:

@@ -24,8 +24,8 @@ Losses = NDArray[np.float64]
 
 #: parts of a group's width at which its loss is measured, besides its narrowest allowed width
 _SHARES = (0.75, 0.5, 0.375, 0.25)
-#: networks that are annealed side by side, and the exchanges each of them tries
-_CHAINS, _ROUNDS = 32, 1200
+#: networks that are annealed side by side, and the exchanges that each of them tries, per group
+_CHAINS, _ROUNDS_PER_GROUP = 32, 80
 #: losses of single groups do not simply add up: their sum, and a sum that shuns deep cuts of one group
 _POWERS = (1.0, 2.0)
 
@@ -166,9 +166,9 @@ class OneShotChooser:
         chains = np.repeat(first[None], _CHAINS, axis=0)
         values = cost(chains)
         best, lowest = first, float(values[0])
-        warmth = lowest / len(first)
-        for round_ in range(_ROUNDS):
-            temperature = warmth * 10.0 ** (-4 * round_ / _ROUNDS)
+        warmth, rounds = lowest / len(first), _ROUNDS_PER_GROUP * len(first)
+        for round_ in range(rounds):
+            temperature = warmth * 10.0 ** (-4 * round_ / rounds)
             moved = np.clip(chains + _exchanges(random, chains.shape, most), 0, most)
             gain = values - cost(moved)
             hot = random.random(_CHAINS) < np.exp(np.minimum(0.0, gain) / max(temperature, 1e-12))

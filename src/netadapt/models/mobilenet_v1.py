@@ -75,6 +75,10 @@ class MobileNetV1(nn.Module):
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(channels[-1], classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw fresh weights."""
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -99,6 +99,10 @@ class MobileNetV2(nn.Module):
         self.head_norm = norm_of(last, batch_norm)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(last, classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw fresh weights."""
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -93,6 +93,10 @@ class ResNetCifar(nn.Module):
         self.layer3 = _stage(32, 64, blocks, 2)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(64, classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw fresh weights."""
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:

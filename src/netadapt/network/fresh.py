@@ -15,9 +15,9 @@ from netadapt.network.network import Network
 
 
 class FreshWeights:
-    """Keep any units, and draw all weights anew as the layers' own classes do.
+    """Keep any units, and draw all weights anew as the modules' own ``reset_parameters`` do, the network's own last.
 
-    Parameters of modules without ``reset_parameters`` keep their values.
+    Parameters of modules without one keep their values.
 
     Args:
         network: the trace of the original.
@@ -44,8 +44,8 @@ class FreshWeights:
         module = self._network.shrink(kept, weights_of=self._module)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
-            for layer in module.modules():
-                reset = getattr(layer, "reset_parameters", None)
+            for part in reversed(list(module.modules())):
+                reset = getattr(part, "reset_parameters", None)
                 if callable(reset):
                     reset()
         return module
