@@ -83,6 +83,8 @@ NAMED_BUDGETS: Mapping[str, Mapping[str, str]] = {
     "width-0.5": {"latency_of": "mobilenet_v1?width=0.5&resolution=64&classes=50&same_padding=1"},
 }
 
+#: large steps, each shared by several groups: small cuts build no bottlenecks
+_NETADAPT = {"search.groups_per_step": 4}
 #: all widths at once, in one step to the budget, nothing trained before the long-term fine-tune
 _ONE_STEP = {
     "search.first_step": "90%",
@@ -102,23 +104,24 @@ _FROM_SCRATCH = {
 
 #: what a method sets in the configuration of a set-up, by dotted key
 METHODS: Mapping[str, Mapping[str, Any]] = {
-    "netadapt": {},
-    "netadapt-macs": {"search.estimator": "macs"},
+    "netadapt": _NETADAPT,
+    "netadapt-macs": {**_NETADAPT, "search.estimator": "macs"},
     "one-shot": _ONE_SHOT,
     "uniform": _UNIFORM,
     "from-scratch": _FROM_SCRATCH,
     # search cost: every proposal is tuned, as in the paper, for so many images
     **{f"faithful-{n}": {"search.mode": "faithful", "training.short_term.images": n} for n in (320, 960, 2880)},
     # ablations
-    **{f"netadapt-short-{n}": {"training.short_term.images": n} for n in (0, 640, 5760)},
-    **{f"netadapt-step-{n}": {"search.first_step": f"{n}%"} for n in (3, 12)},
-    "netadapt-decay-1": {"search.decay": 1.0},
-    "netadapt-pick-resource": {"search.pick": "accuracy_per_resource"},
+    **{f"netadapt-short-{n}": {**_NETADAPT, "training.short_term.images": n} for n in (0, 640, 5760)},
+    **{f"netadapt-step-{n}": {**_NETADAPT, "search.first_step": f"{n}%"} for n in (3, 12)},
+    "netadapt-decay-1": {**_NETADAPT, "search.decay": 1.0},
+    "netadapt-pick-resource": {**_NETADAPT, "search.pick": "accuracy_per_resource"},
+    "netadapt-groups-1": {},
     "netadapt-contenders-3": {"search.contenders": 3},
-    "netadapt-norm": {"search.filters": "norm"},
+    "netadapt-norm": {**_NETADAPT, "search.filters": "norm"},
     "one-shot-norm": {**_ONE_SHOT, "search.filters": "norm"},
     "uniform-norm": {**_UNIFORM, "search.filters": "norm"},
-    "netadapt-selection-10": {"task.selection": 10},
+    "netadapt-selection-10": {**_NETADAPT, "task.selection": 10},
     "one-shot-selection-10": {**_ONE_SHOT, "task.selection": 10},
 }
 MAIN = ("uniform", "one-shot", "netadapt", "from-scratch")
