@@ -1,4 +1,4 @@
-"""Aim twice: measure what was proposed, and propose again from there, where the estimator has little left to err in.
+"""Aim again: measure what was proposed, and propose anew from there, where the estimator has little left to err in.
 
 For methods that reach the budget in one step, which may be a long way for an estimate. Wrapped around their
 ChooseNumFilters by `adaptation/methods.py`.
@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from netadapt.proposals import NumFilters, Proposal
 
 Resources = Mapping[str, float]
+#: after so many measurements what is left is noise
+_MEASUREMENTS = 3
 
 
 class Remeasured:
@@ -26,10 +28,12 @@ class Remeasured:
         self._measure = measure
 
     def proposals(self, widths: Mapping[str, int], resources: Resources, constraint: Resources) -> list[Proposal]:
-        """Return the second proposals; see `netadapt.proposals.NumFilters`."""
+        """Return the last proposals, once the first of them stays the same; see `netadapt.proposals.NumFilters`."""
         found = self._chooser.proposals(widths, resources, constraint)
-        if not found:
-            return found
-        measured = self._measure(found[0].widths)
-        again = self._chooser.proposals(found[0].widths, measured, constraint)
-        return again or found
+        for _ in range(_MEASUREMENTS if found else 0):
+            anchor = found[0].widths
+            again = self._chooser.proposals(anchor, self._measure(anchor), constraint)
+            if not again or again[0].widths == anchor:
+                break
+            found = again
+        return found
