@@ -72,11 +72,17 @@ def test_code_that_a_folder_names_is_not_executed(cli, finished: Path, tmp_path:
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("at", ["nonsense", "1%", "8"])
+@pytest.mark.parametrize("at", ["nonsense", "8"])
 def test_what_no_network_answers_to_is_usage(cli, finished: Path, tmp_path: Path, at: str) -> None:
     answer = cli("export", finished, "--at", at, "--out", tmp_path / "o")
     assert answer.code == 2
     assert "best, initial" in answer.err
+
+
+def test_a_budget_that_no_network_meets_is_unreachable(cli, finished: Path, tmp_path: Path) -> None:
+    answer = cli("export", finished, "--at", "1%", "--out", tmp_path / "o")
+    assert answer.code == 3
+    assert "000:" in answer.err
 
 
 def test_a_folder_in_use_is_left_alone(cli, finished: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netadapt.budget import Budget
-from netadapt.errors import BudgetError, RunDamaged
+from netadapt.errors import BudgetError, BudgetUnreachable, RunDamaged
 from netadapt.family import Family, Variant
 from netadapt.runs.folder import RunFolder
 from netadapt.runs.journal import Record
@@ -44,7 +44,7 @@ def test_between_equals_the_tuned_one_then_the_faster():
 
 
 def test_nothing_within_says_what_there_is():
-    with pytest.raises(BudgetError, match=r"(?s)meets latency <= 1 ms.*000: 10 ms, selection 90.0 %.*001: 8 ms"):
+    with pytest.raises(BudgetUnreachable, match=r"(?s)meets latency <= 1 ms.*000: 10 ms, selection 90.0 %.*001: 8 ms"):
         family(variant("001", 8.0, 0.8)).at("1 ms")
 
 
@@ -79,7 +79,7 @@ def test_at_agrees_with_trying_all(networks, limit):
     if within:
         assert found.at(f"{limit!r} ms").accuracy == max(v.accuracy for v in within)
     else:
-        with pytest.raises(BudgetError):
+        with pytest.raises(BudgetUnreachable):
             found.at(f"{limit!r} ms")
 
 

@@ -86,7 +86,8 @@ def variant_at(family: Family, at: str) -> Variant:
         at: a budget, ``best``, ``initial`` or a variant's name.
 
     Raises:
-        BudgetError: it cannot be read, or no network meets it.
+        BudgetError: it cannot be read.
+        BudgetUnreachable: no network meets it.
     """
     words = {"best": family.best, "initial": family.initial} | {variant.name: variant for variant in family}
     if at in words:

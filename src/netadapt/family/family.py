@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from netadapt.budget import Budget, format_quantity
-from netadapt.errors import BudgetError, RunDamaged
+from netadapt.errors import BudgetError, BudgetUnreachable, RunDamaged
 from netadapt.family.variant import Variant, measurement_of
 from netadapt.runs.folder import inside
 from netadapt.runs.state import Data, State, read_state
@@ -82,15 +82,16 @@ class Family:
             **limits: the same by resource, e.g. ``latency="8 ms", parameters="2 M"``.
 
         Raises:
-            BudgetError: it cannot be read, or no network meets it; the message says what there is.
+            BudgetError: it cannot be read.
+            BudgetUnreachable: no network meets it; the message says what there is.
         """
         given = Budget.parse(budget).limits if budget is not None else ()
         wanted = Budget((*given, *(Budget.parse(limits).limits if limits or not given else ())))
         bounds = self._bounds(wanted)
         within = [v for v in self if _meets(v, bounds) and (v.tuned or not tuned)]
         if not within:
-            asked = "; ".join(map(str, wanted.limits))
-            raise BudgetError(f"No network of this run meets {asked}. There are:\n  " + "\n  ".join(map(str, self)))
+            asked, there = "; ".join(map(str, wanted.limits)), "\n  ".join(map(str, self))
+            raise BudgetUnreachable(f"No network of this run meets {asked}. There are:\n  {there}")
         return max(within, key=_merit)
 
     def __iter__(self) -> Iterator[Variant]:
