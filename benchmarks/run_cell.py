@@ -26,7 +26,6 @@ from netadapt.adaptation.preparation import build_model
 from netadapt.cli.running import opened
 from netadapt.errors import BudgetError, BudgetUnreachable, Interrupted
 from netadapt.family import Family
-from netadapt.runs.journal import NAME as JOURNAL
 from netadapt.runs.status import status
 from netadapt.training.classification import Classification
 
@@ -82,9 +81,8 @@ def document(cell: Cell, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _adapted(cell: Cell, places: Places, deadline: float) -> dict[str, Any]:
     """Run the adaptation of a cell and return its result."""
-    begun = (places.run(cell) / JOURNAL).is_file()
     with opened(config(cell, places)) as adaptation, stopping_at(deadline, adaptation.stop):
-        if not begun:
+        if adaptation.folder.state().start is None:
             check_floor(adaptation.plan())
         return result(adaptation, adaptation.finish())
 

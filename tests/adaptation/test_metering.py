@@ -63,3 +63,13 @@ def test_widths_are_measured_without_weights(metering: Metering) -> None:
     metering.initial()
     small, large = metering.measure_widths(np.array([[8, 8], [32, 48]]))
     assert all(small[name] < large[name] for name in ("latency", "macs", "parameters"))
+
+
+def test_what_is_measured_in_passing_is_not_learned_from(metering: Metering) -> None:
+    """A run that resumes does not measure it again, and must come to the same estimates."""
+    metering.initial()
+    before = len(metering.meter.data("latency")[0])
+    (measured,) = metering.measure_widths(np.array([[16, 24]]))
+    assert measured["latency"] > 0
+    assert measured["parameters"] == metering.network.parameters({"0": 16, "2": 24})
+    assert len(metering.meter.data("latency")[0]) == before

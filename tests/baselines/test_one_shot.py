@@ -10,6 +10,7 @@ from torch import nn
 
 from netadapt.baselines import one_shot
 from netadapt.baselines.one_shot import LossCurve, OneShotChooser, loss_curve, sampled_widths
+from netadapt.errors import NonFinite
 from netadapt.network.structure import ChannelGroup
 from netadapt.proposals import allowed_widths
 
@@ -75,6 +76,25 @@ def test_a_curve_is_what_cutting_the_group_alone_adds_to_the_loss() -> None:
     assert curve.losses == pytest.approx((1.0, 10 / 24 - 0.25, 0.0))
 
 
+@pytest.mark.parametrize("failure", [float("nan"), float("inf"), NonFinite("the outputs are NaN")])
+def test_a_curve_ends_where_the_loss_is_not_finite(failure: float | Exception) -> None:
+    def loss(module: nn.Module) -> float:
+        if module.kept["a"] > 8:
+            return 1.0
+        if isinstance(failure, Exception):
+            raise failure
+        return failure
+
+    curve = loss_curve(group("a", 32), [24, 16, 8], Narrows(), loss, start=0.5)
+    assert curve.widths == (16, 24, 32)
+    assert curve.losses == (0.5, 0.5, 0.0)
+    one = chooser([group("a", 32)], {"latency": Weighted([1.0])}, {"a": curve})
+    assert one.proposals({"a": 32}, {"latency": 33.0}, {"latency": 20.0})[0].widths == {"a": 16}
+    assert not [
+        p for p in one.proposals({"a": 32}, {"latency": 33.0}, {"latency": 12.0}) if p.estimated["latency"] > 12
+    ]
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), share=st.floats(0.3, 0.95), lanes=st.sampled_from([1, 16]))
 def test_the_first_proposal_has_the_least_sum_of_losses_that_the_constraint_allows(
@@ -103,7 +123,7 @@ def test_the_first_proposal_has_the_least_sum_of_losses_that_the_constraint_allo
         assert found == []
         return
     best = min(loss(row) for row, fit in zip(rows, fits, strict=True) if fit)
-    assert min(loss(tuple(p.widths.values())) for p in found) == pytest.approx(best)
+    assert loss(tuple(found[0].widths.values())) == pytest.approx(best)
     for proposal in found:
         assert proposal.estimated["latency"] <= limit * (1 + 1e-9)
         assert proposal.groups == tuple(g.name for g in groups if proposal.widths[g.name] < g.width)

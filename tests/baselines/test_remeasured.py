@@ -28,7 +28,8 @@ def chooser(truth: Mapping[int, float]) -> tuple[NumFilters, list[int]]:
         measured.append(widths["a"])
         return {"latency": truth[widths["a"]]}
 
-    return Remeasured(UniformChooser(GROUPS, {"latency": Optimistic()}, multiple=8, minimum=8), measure), measured
+    uniform = UniformChooser(GROUPS, {"latency": Optimistic()}, multiple=8, minimum=8)
+    return Remeasured(uniform, measure, {"a": 64}), measured
 
 
 def test_a_network_slower_than_estimated_is_followed_by_a_narrower_one() -> None:
@@ -64,3 +65,11 @@ def test_where_nothing_fits_after_all_the_first_proposals_stay() -> None:
     again, _ = chooser({8: 100.0})
     (found,) = again.proposals({"a": 64}, {"latency": 64.0}, {"latency": 8.0})
     assert found.widths == {"a": 8}
+
+
+def test_from_the_network_of_a_step_nothing_is_measured_in_passing() -> None:
+    """It was measured end to end; a second, coarser measurement could propose it again, for ever."""
+    again, measured = chooser({})
+    (found,) = again.proposals({"a": 32}, {"latency": 41.0}, {"latency": 40.0})
+    assert measured == []
+    assert found.widths == {"a": 24}

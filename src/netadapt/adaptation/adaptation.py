@@ -21,7 +21,7 @@ from netadapt.adaptation.metering import Metering
 from netadapt.adaptation.preparation import build_model, build_task, python_config, start_network, structure_of
 from netadapt.adaptation.store import Listener, Store
 from netadapt.adaptation.tools import SearchTools
-from netadapt.adaptation.tuning import Tuner, recipe_of
+from netadapt.adaptation.tuning import Tuner
 from netadapt.algorithm import Step as Step
 from netadapt.algorithm import netadapt
 from netadapt.budget import Budget
@@ -163,7 +163,7 @@ class Adaptation:
             tuned, score = finish.long_term(self.store, self.tuner, self.config, name, last.model)
         if state.final is None:
             finish.final(self.store, self.metering, tuned, name, score, self.budget)
-        is_uniform = self.config.search.method == "uniform"  # it would be compared with itself
+        is_uniform = self.config.search.method in ("uniform", "from-scratch")  # it would be compared with itself
         if self.config.report.uniform and state.uniform is None and not is_uniform:
             tools = (self.store, self.tuner, self.metering, self._filters())
             finish.uniform(self.network, *tools, self.config, last.widths, list(self.budget))
@@ -241,7 +241,7 @@ class Adaptation:
         else:
             self._initial, self.budget = known, start["budget"]
             self.metering.relative_noise = start["noise"]["of_a_step"]
-        self.schedules = limits.schedules(self.config.search, self.metering, self.budget, self._initial)
+        self.schedules = limits.schedules(methods.search_of(self.config), self.metering, self.budget, self._initial)
         return measurement
 
     def _start(self, measurement: Measurement, resources: Mapping[str, float]) -> None:
@@ -328,11 +328,11 @@ class Adaptation:
         )
 
     def _tools(self) -> SearchTools:
-        search, filters = self.config.search, self._filters()
+        search, filters = methods.search_of(self.config), self._filters()
         parts = (filters, self.tuner, self.store)
         chooser = methods.num_filters(self.config, self.network, self.metering, list(self.budget), *parts)
         cut_from = None if search.method == "netadapt" else self.network.model
-        recipe = recipe_of(self.config.training.short_term)
+        recipe = methods.short_term(self.config)
         return SearchTools(chooser, filters, self.tuner, self.metering, self.store, search, recipe, cut_from)
 
     def _protocol(self) -> StopwatchProtocol:

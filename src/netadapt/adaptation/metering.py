@@ -75,8 +75,11 @@ class Metering:
                 self.estimators[name].fit(*self.meter.data(name))
 
     def measure_widths(self, vectors: Widths) -> list[dict[str, float]]:
-        """Return all resources of networks given by widths ``(m, groups)``, weights aside."""
-        measured = self.meter.measure_widths(vectors)
+        """Return all resources of networks given by widths ``(m, groups)``, weights aside.
+
+        Estimators do not learn from them: a run that resumes asks for other ones, and must estimate the same.
+        """
+        measured = self.meter.measure_widths(vectors, learn=False)
         rows = [{name: float(values[row]) for name, values in measured.items()} for row in range(len(vectors))]
         return [row | self.counted(self.network.mapping(vector)) for row, vector in zip(rows, vectors, strict=True)]
 

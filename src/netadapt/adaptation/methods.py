@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from netadapt.adaptation.metering import Metering
 from netadapt.adaptation.store import Store
-from netadapt.adaptation.tuning import Tuner
+from netadapt.adaptation.tuning import Tuner, recipe_of
 from netadapt.baselines.one_shot import LossCurve, OneShotChooser, loss_curve, sampled_widths
 from netadapt.baselines.remeasured import Remeasured
 from netadapt.baselines.uniform import UniformChooser
@@ -21,6 +21,20 @@ from netadapt.network.importance import FilterChoice, LargestNorm
 from netadapt.network.refit import LeastSquaresRefit
 from netadapt.proposals import Chooser, NumFilters
 from netadapt.runs.settings import RunConfig, SearchSection
+from netadapt.training.loop import Recipe
+
+
+def search_of(config: RunConfig) -> SearchSection:
+    """Return the ``[search]`` settings as the method obeys them: all but ``netadapt`` go to the budget in one step."""
+    if config.search.method == "netadapt":
+        return config.search
+    one_step = {"first_step": "100%", "decay": 1.0, "mode": "fast", "contenders": 1}
+    return config.search.model_copy(update=one_step)
+
+
+def short_term(config: RunConfig) -> Recipe | None:
+    """Return the recipe of the short-term fine-tune; only ``netadapt`` builds a step on the weights of the last."""
+    return recipe_of(config.training.short_term) if config.search.method == "netadapt" else None
 
 
 def num_filters(
@@ -55,7 +69,7 @@ def num_filters(
         chooser = OneShotChooser(groups, estimators, curves, multiple=multiple, minimum=minimum, seed=seed)
     else:
         chooser = UniformChooser(groups, estimators, multiple=multiple, minimum=minimum)
-    return Remeasured(chooser, lambda widths: metering.measure_widths(network.vector(widths)[None])[0])
+    return Remeasured(chooser, lambda widths: metering.measure_widths(network.vector(widths)[None])[0], network.widths)
 
 
 def filter_choice(config: RunConfig, network: Network, tuner: Tuner) -> FilterChoice:

@@ -157,18 +157,30 @@ class SearchTools:
         return self.filters.apply(kept)
 
     def _contenders(self, net: Step, proposals: Sequence[Proposal], tightened: str) -> list[Candidate]:
-        """Score every proposal untuned and return the best few, ordered as the pick rule would by loss."""
+        """Score every proposal untuned and return the best few, or one that several groups share."""
+        if self.search.groups_per_step == 1:
+            return self._best(net, proposals, tightened, self.search.contenders)
+        ranked = self._best(net, proposals, tightened, len(proposals), weights=False)
+        together = self._together(net, [candidate.proposal for candidate in ranked])
+        if all(together.estimated[name] <= limit for name, limit in self._constraint.items()):
+            return [self._scored(net, together)]
+        # the groups that can make a share of the step cannot make all of it, one that is cut deeper may
+        alone = self.chooser.proposals(net.widths, net.resources, self._constraint)
+        return self._best(net, alone, tightened, 1) if alone else [self._scored(net, together)]
+
+    def _best(
+        self, net: Step, proposals: Sequence[Proposal], tightened: str, count: int, *, weights: bool = True
+    ) -> list[Candidate]:
+        """Return the best ``count`` of ``proposals``, ordered as the pick rule would by untuned loss."""
         by_loss = replace(net, score=_by_loss(net.score))
-        together = self.search.groups_per_step > 1
         best: list[Candidate] = []
         for proposal in proposals:
             candidate = self._scored(net, proposal)
-            # of those that will be merged only the order counts: the weights of all would fill the memory
-            best.append(replace(candidate, model=net.model) if together else candidate)
+            # where only the order counts the weights of all would fill the memory
+            best.append(candidate if weights else replace(candidate, model=net.model))
             best.sort(key=lambda c: rank(replace(c, score=_by_loss(c.score)), by_loss, tightened, self.search.pick))
-            if not together:
-                del best[self.search.contenders :]
-        return [self._together(net, [candidate.proposal for candidate in best])] if together else best
+            del best[count:]
+        return best
 
     def _scored(self, net: Step, proposal: Proposal) -> Candidate:
         model = self._simplify(net, proposal)
@@ -176,11 +188,11 @@ class SearchTools:
         self.store.tell("scored", {"group": proposal.name, "widths": dict(proposal.widths), **asdict(score)})
         return Candidate(proposal, model, score)
 
-    def _together(self, net: Step, ranked: Sequence[Proposal]) -> Candidate:
-        """Return the network in which as many of the best proposals as the step needs are made together."""
+    def _together(self, net: Step, ranked: Sequence[Proposal]) -> Proposal:
+        """Return as many of the best proposals as the step needs, as one."""
         estimators = {name: self.metering.estimators[name] for name in self._constraint}
         groups = self.metering.network.groups
-        return self._scored(net, merge(ranked, groups, estimators, net.widths, net.resources, self._constraint))
+        return merge(ranked, groups, estimators, net.widths, net.resources, self._constraint)
 
     def _tune(self, model: nn.Module, key: str) -> tuple[nn.Module | None, str | None]:
         """Return the tuned module, or the reason why it failed twice."""

@@ -7,6 +7,8 @@ ChooseNumFilters for `algorithm.py` whose proposals are cut from the original ne
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +17,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from netadapt.baselines.uniform import UniformChooser
+from netadapt.errors import NonFinite
 from netadapt.network.importance import FilterChoice
 from netadapt.network.structure import ChannelGroup
 from netadapt.proposals import Proposal, Vector, allowed_widths, judge
 from netadapt.resources.estimator import Estimator
 
+_log = logging.getLogger("netadapt")
 Losses = NDArray[np.float64]
 
 #: parts of a group's width at which its loss is measured, besides its narrowest allowed width
@@ -69,8 +73,20 @@ def loss_curve(
         filters: prepared with the start network.
         loss: of a module, on the selection split.
         start: loss of the start network.
+
+    Returns:
+        The curve down to the last width whose loss is finite.
     """
-    losses = {width: loss(filters.apply({group.name: filters.choose(group.name, width)})) - start for width in widths}
+    losses: dict[int, float] = {}
+    for width in sorted(widths, reverse=True):
+        try:
+            losses[width] = loss(filters.apply({group.name: filters.choose(group.name, width)})) - start
+        except NonFinite as error:
+            _log.warning("%s is not narrowed to %d or less: %s", group.name, width, error)
+            break
+        if not math.isfinite(losses[width]):
+            _log.warning("%s is not narrowed to %d or less: the loss is %g", group.name, width, losses.pop(width))
+            break
     rising = sorted(losses)
     return LossCurve((*rising, group.width), (*(losses[width] for width in rising), 0.0))
 
@@ -104,10 +120,11 @@ class OneShotChooser:
         self._losses: list[Losses] = []
         for group in groups:
             curve = curves.get(group.name)
-            narrower = [] if curve is None else allowed_widths(group, group.width, multiple, minimum).tolist()
-            options = np.array([*narrower, group.width], dtype=np.int64)
+            curve = curve or LossCurve((group.width,), (0.0,))
+            allowed = allowed_widths(group, group.width, multiple, minimum)
+            options = np.array([*allowed[allowed >= curve.widths[0]], group.width], dtype=np.int64)
             self._options.append(options)
-            self._losses.append(np.zeros(1) if curve is None else curve.at(options))
+            self._losses.append(curve.at(options))
 
     def proposals(
         self, widths: Mapping[str, int], resources: Mapping[str, float], constraint: Mapping[str, float]
@@ -133,8 +150,8 @@ class OneShotChooser:
         first = self._rows_of(uniform[0].widths) if uniform else np.zeros(len(self._groups), dtype=np.int64)
         if not feasible(self._widths(first[None]))[0]:
             return []
-        found = np.array([self._widths(self._anneal(first, feasible, power)) for power in _POWERS])
-        candidates = np.unique(found, axis=0)
+        found = [self._widths(self._anneal(first, feasible, power)) for power in _POWERS]
+        candidates = np.array(list(dict.fromkeys(tuple(row.tolist()) for row in found)), dtype=np.int64)
         judged = judge(self._estimators, candidates, current, resources, constraint)
         full = np.array([group.width for group in self._groups])
         combined = [

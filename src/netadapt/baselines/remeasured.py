@@ -21,16 +21,24 @@ class Remeasured:
     Args:
         chooser: the other one; its proposals do not depend on the current network but for the scale of estimates.
         measure: returns the resources of the network of some widths, in canonical units.
+        original: the widths from which it is a long way; from a step's network, measured end to end, it is not.
     """
 
-    def __init__(self, chooser: NumFilters, measure: Callable[[Mapping[str, int]], Resources]) -> None:
+    def __init__(
+        self,
+        chooser: NumFilters,
+        measure: Callable[[Mapping[str, int]], Resources],
+        original: Mapping[str, int],
+    ) -> None:
         self._chooser = chooser
         self._measure = measure
+        self._original = dict(original)
 
     def proposals(self, widths: Mapping[str, int], resources: Resources, constraint: Resources) -> list[Proposal]:
         """Return the last proposals, once the first of them stays the same; see `netadapt.proposals.NumFilters`."""
         found = self._chooser.proposals(widths, resources, constraint)
-        for _ in range(_MEASUREMENTS if found else 0):
+        far = bool(found) and dict(widths) == self._original
+        for _ in range(_MEASUREMENTS if far else 0):
             anchor = found[0].widths
             again = self._chooser.proposals(anchor, self._measure(anchor), constraint)
             if not again or again[0].widths == anchor:

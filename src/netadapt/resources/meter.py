@@ -85,12 +85,15 @@ class Meter:
             _refuse_unusable(self._reference)
         return self._reference
 
-    def measure_widths(self, widths: Widths, progress: Progress | None = None) -> dict[str, Values]:
+    def measure_widths(
+        self, widths: Widths, progress: Progress | None = None, *, learn: bool = True
+    ) -> dict[str, Values]:
         """Measure networks given by widths; those on disk are not measured again.
 
         Args:
             widths: ``(n, groups)``.
             progress: called as networks are done.
+            learn: whether `data` holds them from now on.
 
         Returns:
             Values by resource, each ``(n,)``, on the scale of `initial`.
@@ -110,7 +113,8 @@ class Meter:
         if progress is not None:
             progress(len(wanted), len(wanted))
         self.build_seconds = sum(known[key]["seconds"] for key in dict.fromkeys(wanted))
-        self._own |= {key: known[key]["ratio"] for key in wanted}
+        if learn:
+            self._own |= {key: known[key]["ratio"] for key in wanted}
         initial = self.initial
         return {
             name: np.array([initial[name] * known[key]["ratio"][name] for key in wanted])

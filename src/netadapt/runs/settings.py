@@ -205,7 +205,9 @@ class SearchSection(Section):
         description="which filters stay: least-squares re-fit of the consumers, or largest L2 norm (paper)",
     )
     first_step: str = Field(
-        default="3.3%", description="first reduction, of the start or with a unit (paper: 0.5 ms, about 3.3%)"
+        default="3.3%",
+        description="netadapt: first reduction, of the start or with a unit (paper: 0.5 ms, about 3.3%); other methods "
+        "make one step",
     )
     decay: float = Field(
         default=0.96, gt=0, le=1, description="each reduction is this times the one before (paper: 0.96)"
@@ -215,7 +217,10 @@ class SearchSection(Section):
     )
     multiple: Positive = Field(default=8, description="widths are multiples of it (paper's code: 8)")
     minimum_width: Positive = Field(default=8, description="no group becomes narrower")
-    contenders: Positive = Field(default=3, description="fast mode: how many proposals of an iteration are tuned")
+    contenders: Positive = Field(
+        default=3,
+        description="netadapt in fast mode: how many proposals of an iteration are tuned; one if groups share a step",
+    )
     groups_per_step: Positive = Field(
         default=1,
         description="netadapt in fast mode: about so many groups share a step, those that lose least untuned",
