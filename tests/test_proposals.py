@@ -146,3 +146,15 @@ def test_as_few_of_the_best_proposals_are_merged_as_meet_the_constraint(
     assert merged.estimated["latency"] == pytest.approx(cost(count))
     assert cost(count) <= cut * now * (1 + 1e-9) or count == len(ranked)
     assert count == 1 or cost(count - 1) > cut * now
+
+
+def test_a_share_of_a_step_need_not_be_safe_for_itself() -> None:
+    """The standard error of a whole network is as large as a small step: each group would be cut twice as deep."""
+    groups, start = [group("a", 64)], {"a": 64}
+    estimator = Exact([1.0], step=1, sigma=8.0)
+    safe, bold = (
+        Chooser(groups, {"latency": estimator}, multiple=16, minimum=16, sigmas=sigmas) for sigmas in (1.0, 0.0)
+    )
+    (careful,) = safe.proposals(start, {"latency": 65.0}, {"latency": 50.0})
+    (share,) = bold.proposals(start, {"latency": 65.0}, {"latency": 50.0})
+    assert (careful.widths, share.widths) == ({"a": 32}, {"a": 48})

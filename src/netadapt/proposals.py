@@ -81,15 +81,23 @@ class Chooser:
         groups: in the column order of the estimators.
         estimators: by resource.
         multiple, minimum: see `allowed_widths`.
+        sigmas: standard errors on top of an estimate; 0 for shares of a step, of which only the sum must be safe.
     """
 
     def __init__(
-        self, groups: Sequence[ChannelGroup], estimators: Mapping[str, Estimator], *, multiple: int, minimum: int
+        self,
+        groups: Sequence[ChannelGroup],
+        estimators: Mapping[str, Estimator],
+        *,
+        multiple: int,
+        minimum: int,
+        sigmas: float = 1.0,
     ) -> None:
         self.groups = tuple(groups)
         self.estimators = dict(estimators)
         self.multiple = multiple
         self.minimum = minimum
+        self.sigmas = sigmas
 
     def proposals(
         self, widths: Mapping[str, int], resources: Mapping[str, float], constraint: Mapping[str, float]
@@ -123,7 +131,7 @@ class Chooser:
             return []
         candidates = np.repeat(current[None], len(columns), axis=0)
         candidates[np.arange(len(columns)), columns] = np.concatenate(choices)
-        judged = judge(self.estimators, candidates, current, resources, constraint)
+        judged = judge(self.estimators, candidates, current, resources, constraint, self.sigmas)
         found = []
         for column in range(len(choices)):
             rows = np.flatnonzero(judged.feasible & (columns == column))
@@ -142,7 +150,7 @@ class Chooser:
                 continue
             candidates = np.repeat(current[None], len(grid), axis=0)
             candidates[:, [first, second]] = grid
-            judged = judge(self.estimators, candidates, current, resources, constraint)
+            judged = judge(self.estimators, candidates, current, resources, constraint, self.sigmas)
             rows = np.flatnonzero(judged.feasible)
             if len(rows):
                 row = max(rows, key=lambda r: (int(grid[r].sum()), int(grid[r, 0])))
@@ -219,6 +227,7 @@ def judge(
     current: Vector,
     resources: Mapping[str, float],
     constraint: Mapping[str, float],
+    sigmas: float = 1.0,
 ) -> Judged:
     """Say which candidates meet the constraint with estimate plus one sigma.
 
@@ -231,6 +240,7 @@ def judge(
         current: ``(groups,)`` widths of the current network.
         resources: measured, of the current network.
         constraint: resource -> upper limit.
+        sigmas: so many standard errors on top of the estimate, where one is not right.
     """
     feasible = np.ones(len(candidates), dtype=np.bool_)
     estimated, sigma = {}, {}
@@ -238,5 +248,5 @@ def judge(
         values, errors = estimators[name].estimate(np.concatenate([current[None], candidates]))
         scale = resources[name] / values[0]
         estimated[name], sigma[name] = values[1:] * scale, errors[1:] * scale
-        feasible &= estimated[name] + sigma[name] <= limit * (1 + _ROUNDING)
+        feasible &= estimated[name] + sigmas * sigma[name] <= limit * (1 + _ROUNDING)
     return Judged(candidates, feasible, estimated, sigma)

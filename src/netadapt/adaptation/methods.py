@@ -61,7 +61,8 @@ def num_filters(
     estimators = {name: metering.estimators[name] for name in resources}
     multiple, minimum = search.multiple, search.minimum_width
     if search.method == "netadapt":
-        return Chooser(groups, estimators, multiple=multiple, minimum=minimum)
+        sigmas = 1.0 if search.groups_per_step == 1 else 0.0
+        return Chooser(groups, estimators, multiple=multiple, minimum=minimum, sigmas=sigmas)
     chooser: NumFilters
     if search.method == "one-shot":
         curves = _loss_curves(search, network, filters, tuner, store)
