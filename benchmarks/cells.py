@@ -26,9 +26,9 @@ class Cell:
 
     Attributes:
         setup: name of a file in ``setups/``, without ending.
-        method: one of `METHODS`, or `OWN_WEIGHTS`.
+        method: one of `METHODS`, or of `REFERENCES`.
         budget: a percentage of the start network's latency, or one of `NAMED_BUDGETS`; a key of `NARROW` for
-            `OWN_WEIGHTS`.
+            `OWN_WEIGHTS`, `WHOLE` for `TUNED_ORIGINAL`.
         seed: of everything that is drawn.
     """
 
@@ -74,8 +74,11 @@ class Places:
 
 PLACES = Places()
 
-#: a reference, no method: a narrower network with weights of its own, which have seen far more data (`own_weights.py`)
+#: a reference, no method: a narrower network with weights of its own, which have seen far more data (`references.py`)
 OWN_WEIGHTS = "own-weights"
+#: a reference, no method: the start network after the long-term fine-tune that all others get, the right end of curves
+TUNED_ORIGINAL, WHOLE = "tuned-original", "100%"
+REFERENCES = (OWN_WEIGHTS, TUNED_ORIGINAL)
 _GOOGLE = "mobilenet_v1?weights=${NETADAPT_DATA}/weights/mobilenet_v1_%s.safetensors&resolution=64"
 NARROW: Mapping[str, str] = {"width-0.5": _GOOGLE % "0.5_160", "width-0.25": _GOOGLE % "0.25_128"}
 
@@ -94,7 +97,7 @@ _ONE_STEP = {
 }
 _UNIFORM = {"search.method": "uniform", **_ONE_STEP}
 _ONE_SHOT = {"search.method": "one-shot", **_ONE_STEP}
-#: an untrained network needs a higher rate than a fine-tune; how long it is trained follows from the set-up
+#: an untrained network needs a higher rate than a fine-tune; how long it is trained: see `_length`
 _FROM_SCRATCH = {
     "search.method": "from-scratch",
     **_ONE_STEP,
@@ -135,16 +138,28 @@ def _cells(setups: Iterable[str], methods: Iterable[str], budgets: Iterable[str]
     return [Cell(s, m, b, seed) for seed, s, b, m in product(seeds, setups, budgets, methods)]
 
 
+def _with_ends(
+    setups: Iterable[str], methods: Iterable[str], budgets: Iterable[str], seeds: Iterable[int]
+) -> list[Cell]:
+    """Return all combinations as `_cells`; behind those of each seed and set-up the tuned original of both."""
+    methods, budgets = tuple(methods), tuple(budgets)
+    return [
+        cell
+        for seed, setup in product(seeds, setups)
+        for cell in (*_cells([setup], methods, budgets, [seed]), Cell(setup, TUNED_ORIGINAL, WHOLE, seed))
+    ]
+
+
 _A, _B = "mobilenet_v1_tiny_imagenet", ("mobilenet_v1_cifar10", "mobilenet_v2_cifar10")
 CELLS: tuple[Cell, ...] = (
-    *_cells([_A], MAIN, ("width-0.5", "25%"), SEEDS),
+    *_with_ends([_A], MAIN, ("width-0.5", "25%"), SEEDS),
     *_cells([_A], [OWN_WEIGHTS], NARROW, [0]),
     *_cells([_A], FAITHFUL, ["width-0.5"], SEEDS),
-    *_cells(_B, MAIN, ("50%", "35%"), SEEDS),
+    *_with_ends(_B, MAIN, ("50%", "35%"), SEEDS),
     *_cells([_A], ["netadapt-macs"], ("width-0.5", "25%"), SEEDS),
-    *_cells(["resnet56_cifar10"], MAIN, ("70%", "50%"), SEEDS),
+    *_with_ends(["resnet56_cifar10"], MAIN, ("70%", "50%"), SEEDS),
     *_cells([_A], MAIN, ["40%"], SEEDS),
-    *_cells(("resnet20_cifar10", "resnet32_cifar10"), ("one-shot", "netadapt"), ["70%"], [0]),
+    *_with_ends(("resnet20_cifar10", "resnet32_cifar10"), ("one-shot", "netadapt"), ["70%"], [0]),
     *_cells([_A], ABLATIONS, ["width-0.5"], [0]),
 )
 
@@ -156,7 +171,7 @@ def missing(cells: Iterable[Cell] = CELLS, places: Places = PLACES) -> Iterator[
 
 def supported(cell: Cell) -> bool:
     """Tell whether the configuration knows the method of a cell."""
-    return cell.method == OWN_WEIGHTS or all(_known(key, value) for key, value in METHODS[cell.method].items())
+    return cell.method in REFERENCES or all(_known(key, value) for key, value in METHODS[cell.method].items())
 
 
 def _known(key: str, value: Any) -> bool:
@@ -173,7 +188,7 @@ def config(cell: Cell, places: Places = PLACES) -> RunConfig:
     """Return the configuration of a cell: that of its set-up with start weights, budget, method and seed.
 
     Args:
-        cell: whose; not one of `OWN_WEIGHTS`, which is no run.
+        cell: whose; not one of `REFERENCES`, which are no runs.
         places: where things lie; nothing is written, and the start weights need not be there yet.
 
     Raises:
@@ -190,7 +205,20 @@ def config(cell: Cell, places: Places = PLACES) -> RunConfig:
 
 
 def _length(cell: Cell, base: RunConfig) -> dict[str, float]:
-    """Return how long a network is trained from scratch: as long as the start network and the others after it."""
+    """Return how long a network is trained from scratch: as long as the start network and the others after it, *here*.
+
+    That is a fair length on set-ups (b) alone, whose start networks the project trains itself. On (a) and (c) they come
+    pretrained (on ImageNet; as finished ResNets), and what they saw before is not made up for: from-scratch sees far
+    less data there, and a lead over it may be due to that alone. Where the set-up distils, the start network teaches
+    from-scratch too: it is not without help of a trained network.
+
+    Args:
+        cell: whose.
+        base: configuration of the set-up.
+
+    Returns:
+        The key to be set and its value, in epochs; nothing for other methods.
+    """
     if METHODS[cell.method].get("search.method") != "from-scratch":
         return {}
     return {"training.long_term.epochs": all_epochs(base)}

@@ -1,7 +1,8 @@
 """Accuracy against latency as a curve, what two curves say of each other, and the interval of what they say.
 
-Latency is the ratio to the original network in the same window of time; every curve begins at the original, at ratio 1.
-`outcomes.py` draws the curves from the results of the cells.
+Latency is the ratio to the original network in the same window of time. A curve goes through the points it is given,
+at least one, and nothing is known outside them; `outcomes.py` draws the curves from the results of the cells and says
+where they end.
 """
 
 from __future__ import annotations
@@ -74,22 +75,26 @@ class Estimate:
     Attributes:
         median: of the values that were put together; the value itself where it is one.
         low, high: ends of the bootstrap interval.
+        inside: share of the replicates that were inside the curves, 0..1, the mean over the parts of the median. Those
+            outside are censored: below 1 the interval is narrower than the truth.
     """
 
     median: float
     low: float
     high: float
+    inside: float
 
     def to_json(self) -> dict[str, float]:
         """Return the numbers, rounded to what they are worth."""
-        return {key: round(getattr(self, key), 5) for key in ("median", "low", "high")}
+        return {key: round(getattr(self, key), 5) for key in ("median", "low", "high", "inside")}
 
 
 def estimate(values: Values) -> Estimate | None:
     """Return the estimate that replicates give: the first row is the data as measured, the others are resampled.
 
     Args:
-        values: ``(1 + replicates, parts)``; NaN where a part is outside the curves. The median is over the parts.
+        values: ``(1 + replicates, parts)``; NaN where a part is outside the curves. The median is over the parts that
+            are inside in the data as measured; the others do not count at all, not in the share inside either.
 
     Returns:
         ``None`` if no part of the data as measured is inside.
@@ -100,4 +105,5 @@ def estimate(values: Values) -> Estimate | None:
     inside = [row[np.isfinite(row)] for row in values[:, measured]]
     medians = np.array([np.median(row) for row in inside if len(row)])
     low, high = np.quantile(medians[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(medians) > 1 else medians[[0, 0]]
-    return Estimate(float(medians[0]), float(low), float(high))
+    share = np.isfinite(values[1:, measured]).mean() if len(values) > 1 else 1.0
+    return Estimate(float(medians[0]), float(low), float(high), float(share))

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from _correct import Bits, unpacked
+from cells import TUNED_ORIGINAL, WHOLE
 from curves import Curve, Values, gain, speedup
 
 Key = tuple[str, str]  #: method and budget
+_END: Key = (TUNED_ORIGINAL, WHOLE)
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,18 @@ class Resampled:
         return self._mean([self._of[key, seed].correct for seed in seeds], seeds)
 
     def compare(self, method: str, baseline: str) -> Comparison | None:
-        """Return the comparison of two methods; ``None`` if they have no budget in common."""
+        """Return the comparison of two methods; ``None`` if they have no budget in common.
+
+        Both curves go through the points of their method and end on the right, at ratio 1, in the tuned original: the
+        start network after the long-term fine-tune that every point of the curves got, of those common seeds that have
+        it. Without it they have no such end: a budget whose accuracy or latency only one of the methods' own points
+        reaches is outside the other curve, and NaN. The start network itself, which got no such fine-tune, is on no
+        curve.
+
+        Args:
+            method: the one that is to be faster or more accurate.
+            baseline: the one that it is compared with.
+        """
         budgets = self.budgets(method, baseline)
         if not budgets or method == baseline:
             return None
@@ -171,13 +184,18 @@ class Resampled:
         seeds = tuple(sorted(set().union(*common.values())))
         ours = [self._point((method, budget), common[budget]) for budget in budgets]
         theirs = [self._point((baseline, budget), common[budget]) for budget in budgets]
-        first = self._mean([self._original(seed) for seed in seeds], seeds)
+        ends = self._ends(seeds)
         rows = [
-            _at_budgets(first[row], [(r[row], a[row]) for r, a in ours], [(r[row], a[row]) for r, a in theirs])
-            for row in range(len(first))
+            _at_budgets(ends[row], [(r[row], a[row]) for r, a in ours], [(r[row], a[row]) for r, a in theirs])
+            for row in range(len(ends))
         ]
         table = np.array(rows)
         return Comparison(self.setup, method, baseline, budgets, seeds, table[:, :, 0], table[:, :, 1])
+
+    def _ends(self, seeds: Sequence[int]) -> Values:
+        """Return the tuned original's mean accuracy over those seeds that have it, ``(1 + replicates,)``; else NaN."""
+        there = tuple(seed for seed in self.seeds(_END) if seed in seeds)
+        return self.accuracy(_END, there) if there else np.full(len(self._seeds), np.nan)
 
     def _point(self, key: Key, seeds: Sequence[int]) -> tuple[Values, Values]:
         """Return latency ratio and accuracy of all replicates."""
@@ -204,18 +222,28 @@ class Resampled:
 
 
 def _at_budgets(
-    original: float, ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]
+    end: float, ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]
 ) -> list[tuple[float, float]]:
     """Return speed-up and gain at each budget of one replicate.
 
     Both are read off where both curves are: the gain at the larger latency of the two networks of the budget, the
     speed-up at their higher accuracy.
+
+    Args:
+        end: accuracy of the tuned original, 0..1, the right end of both curves at ratio 1; NaN for curves without it.
+        ours: latency ratio and accuracy of one method, by budget; NaN where the replicate has none.
+        theirs: those of the other method.
+
+    Returns:
+        Times faster, and accuracy gained (0..1), by budget; NaN outside either curve.
     """
     inside = [np.isfinite([*mine, *other]).all() for mine, other in zip(ours, theirs, strict=True)]
-    start = (1.0, original)
-    a = Curve.through([start, *(point for point, there in zip(ours, inside, strict=True) if there)])
-    b = Curve.through([start, *(point for point, there in zip(theirs, inside, strict=True) if there)])
     nothing = (float("nan"), float("nan"))
+    if not any(inside):
+        return [nothing] * len(inside)
+    ends = [(1.0, end)] if np.isfinite(end) else []
+    a = Curve.through([*ends, *(point for point, there in zip(ours, inside, strict=True) if there)])
+    b = Curve.through([*ends, *(point for point, there in zip(theirs, inside, strict=True) if there)])
     return [
         (speedup(a, b, max(mine[1], other[1])), gain(a, b, max(mine[0], other[0]))) if there else nothing
         for mine, other, there in zip(ours, theirs, inside, strict=True)

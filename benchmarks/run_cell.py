@@ -16,8 +16,8 @@ from typing import Any
 
 from _correct import correct, packed
 from _record import provenance, write
-from cells import OWN_WEIGHTS, PLACES, Cell, Places, config
-from own_weights import own_weights
+from cells import PLACES, REFERENCES, Cell, Places, config
+from references import reference
 from starts import prepare_start
 from torch import nn
 
@@ -61,8 +61,8 @@ def run_cell(cell: Cell, places: Places = PLACES, limit_s: float = LIMIT_S) -> P
 
     try:
         prepare_start(places.setup(cell), cell.seed, places.starts, over)
-        reference = cell.method == OWN_WEIGHTS
-        values = own_weights(cell, places, over) if reference else _adapted(cell, places, deadline)
+        no_run = cell.method in REFERENCES
+        values = reference(cell, places, over) if no_run else _adapted(cell, places, deadline)
     except (BudgetError, BudgetUnreachable) as error:
         values = {"failure": str(error)}
     except Interrupted:

@@ -19,6 +19,7 @@ from _record import RESULTS, provenance, write
 from cells import CELLS, FAITHFUL, PLACES, ROOT, Cell
 from curves import Values, estimate
 from outcomes import Comparison, Outcome, Resampled, outcome
+from together import read_together, taken_together
 
 from netadapt.files import write_atomic
 
@@ -73,6 +74,15 @@ def summarise(found: Found) -> dict[str, Any]:
     ``speedup_at_equal_accuracy`` (times) and ``accuracy_gain_at_equal_latency`` (points of test accuracy) tell for
     each baseline what ``method``, the product's best, reaches against it: the median over set-ups and budgets; and by
     set-up, each with the median over its budgets and the budgets one by one. ``comparisons`` has all pairs of methods.
+
+    Each has ``median``, ``low``, ``high`` (95 % bootstrap interval) and ``inside``, 0..1: the share of the replicates
+    that were inside both curves, the mean over the budgets that the median is of. What is outside has no value and is
+    left out (censored), so where ``inside`` is below 1 the interval is narrower than the truth. Budgets outside the
+    curves as measured are null and count nowhere.
+
+    The curves end at the original after the long-term fine-tune of all the others, where that has been measured; see
+    `Resampled.compare`. ``from-scratch`` is a fair baseline only where the project trains the start network itself:
+    see `cells._length`.
     """
     pairs = {pair: _comparisons(found, *pair) for pair in PAIRS}
     best = best_product(pairs)
@@ -218,7 +228,7 @@ def read_cells(folder: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Read the cells; write summary.json, docs/results.md and its plots."""
-    found = found_in(read_cells(PLACES.results))
+    found = found_in(taken_together(read_cells(PLACES.results), read_together()))
     summary = summarise(found)
     if found.setups:
         print("written to", write(RESULTS / "summary.json", summary | provenance()))

@@ -10,6 +10,7 @@ there are some.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -77,6 +78,14 @@ def _with_ratio(measurement: Measurement) -> dict[str, float]:
     ratio = 1.0 if measurement.ratio is None else measurement.ratio
     half_width = ratio * measurement.half_width_ms / measurement.median_ms
     return _numbers(measurement) | {"ratio": ratio, "ratio_half_width": half_width}
+
+
+def read_together(folder: Path = TOGETHER) -> dict[str, Any]:
+    """Return what was measured together in all set-ups, by name of the cell."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.json")):
+        found |= json.loads(path.read_text())["cells"]
+    return found
 
 
 def taken_together(documents: Iterable[Mapping[str, Any]], measured: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,14 @@ def document(
         "training_images": search_images + 1000,
         "search_seconds": search_images / 100 + 10,
     }
+
+
+def ends(accuracy: float = 0.9, *, seeds: Iterable[int] = (0,), setup: str = "one") -> list[dict[str, Any]]:
+    """Return the tuned originals of some seeds: the right end of every curve of the set-up.
+
+    Args:
+        accuracy: of all of them, 0..1.
+        seeds: whose.
+        setup: its name.
+    """
+    return [document("tuned-original", "100%", 1.0, accuracy, seed=seed, setup=setup) for seed in seeds]

@@ -70,6 +70,7 @@ def test_an_estimate_is_the_median_over_its_parts_with_the_quantiles_of_the_repl
     found = estimate(np.column_stack([np.r_[2.0, replicates], np.r_[1.0, replicates], np.r_[3.0, replicates]]))
     assert found is not None
     assert (found.median, found.low, found.high) == pytest.approx((2, 1.05, 2.95))
+    assert found.inside == 1
 
 
 def test_parts_that_were_not_measured_do_not_count():
@@ -79,3 +80,19 @@ def test_parts_that_were_not_measured_do_not_count():
     found = estimate(np.column_stack([nothing, part]))
     assert found is not None
     assert (found.median, found.low, found.high) == (2, 2, 2)
+    assert found.inside == 1
+
+
+def test_replicates_outside_the_curves_are_counted():
+    part = np.full((11, 2), 2.0)
+    part[1:4, 0] = np.nan
+    found = estimate(part)
+    assert found is not None
+    assert found.inside == pytest.approx(17 / 20)
+    assert found.to_json() == {"median": 2, "low": 2, "high": 2, "inside": 0.85}
+
+
+def test_a_curve_of_one_point_is_known_there_alone():
+    curve = Curve.through([(0.5, 0.8)])
+    assert (curve.accuracy_at(0.5), curve.ratio_at(0.8)) == (0.8, 0.5)
+    assert np.isnan([curve.accuracy_at(0.51), curve.ratio_at(0.79), curve.ratio_at(0.81)]).all()

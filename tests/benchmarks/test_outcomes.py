@@ -5,7 +5,7 @@ import pytest
 from curves import estimate
 from outcomes import Resampled, outcome
 
-from .conftest import IMAGES, document, marks
+from .conftest import IMAGES, document, ends, marks
 
 REPLICATES = 200
 
@@ -38,7 +38,7 @@ def test_networks_as_accurate_at_half_the_latency_are_twice_as_fast():
 def test_the_same_accuracy_from_other_images_ties_within_the_interval():
     ours = [document("netadapt", "50%", 0.5, noisy(0.8, seed), seed=seed) for seed in range(3)]
     theirs = [document("uniform", "50%", 0.5, noisy(0.8, seed + 10), seed=seed) for seed in range(3)]
-    compared = resampled(*ours, *theirs).compare("netadapt", "uniform")
+    compared = resampled(*ours, *theirs, *ends(seeds=range(3))).compare("netadapt", "uniform")
     assert compared is not None
     gain, faster = estimate(compared.gains), estimate(compared.speedups)
     assert gain is not None
@@ -90,11 +90,16 @@ def test_a_budget_with_fewer_seeds_than_another_still_counts():
     assert np.isfinite(compared.gains[1:, 0]).all()
 
 
-def test_accuracies_above_the_original_are_outside_the_curve_of_the_other():
-    compared = resampled(document("netadapt", "50%", 0.5, 0.95), document("uniform", "50%", 0.5, 0.8)).compare(
-        "netadapt", "uniform"
-    )
+def compared_at_half(ours, theirs, *more):
+    """Return the comparison of two networks of half the latency, by their accuracies."""
+    documents = (document("netadapt", "50%", 0.5, ours), document("uniform", "50%", 0.5, theirs), *more)
+    compared = resampled(*documents).compare("netadapt", "uniform")
     assert compared is not None
+    return compared
+
+
+def test_accuracies_above_the_tuned_original_are_outside_the_curve_of_the_other():
+    compared = compared_at_half(0.95, 0.8, *ends())
     assert np.isnan(compared.speedups[0, 0])
     assert compared.gains[0, 0] == pytest.approx(0.15)
 
@@ -118,3 +123,40 @@ def test_cells_of_different_test_images_are_refused():
 def test_the_start_network_is_the_mean_over_its_seeds():
     one = resampled(*(document("uniform", "50%", 0.5, 0.5, seed=s, original=a) for s, a in ((0, 0.8), (1, 0.9))))
     assert (one.original.milliseconds, one.original.accuracy) == pytest.approx((2.0, 0.85))
+
+
+def test_without_a_tuned_original_nothing_is_known_beyond_the_methods_own_points():
+    compared = compared_at_half(0.85, 0.8)  # the start network has 0.9, and is on no curve
+    assert np.isnan(compared.speedups).all()
+    assert compared.gains[0, 0] == pytest.approx(0.05)
+    ours = [document("netadapt", b, r, a) for b, r, a in (("50%", 0.5, 0.8), ("25%", 0.25, 0.7))]
+    theirs = [document("uniform", b, r, a) for b, r, a in (("50%", 0.6, 0.8), ("25%", 0.25, 0.6))]
+    compared = resampled(*ours, *theirs).compare("netadapt", "uniform")
+    assert compared is not None
+    assert compared.speedups[0, 0] == pytest.approx(1.2)
+    assert compared.speedups[0, 1] > 1  # between the points of the baseline
+    assert np.isnan(compared.gains[0, 0])  # at a latency of 0.6, where our curve has ended
+    assert compared.gains[0, 1] == pytest.approx(0.1)
+
+
+def test_the_right_end_is_the_tuned_original_and_not_the_start():
+    compared = compared_at_half(0.85, 0.8, *ends(0.95))
+    assert compared.speedups[0, 0] == pytest.approx(2 ** (1 / 3))  # a third of the way from 0.8 to 0.95
+    lower = compared_at_half(0.85, 0.8, *ends(0.85))
+    assert lower.speedups[0, 0] == pytest.approx(2)
+    assert np.isnan(compared_at_half(0.87, 0.8, *ends(0.85)).speedups[0, 0])  # the start's 0.9 would have reached it
+
+
+def test_the_right_end_is_of_the_common_seeds():
+    more = [document("uniform", "50%", 0.5, 0.8, seed=1), *ends(0.95), *ends(0.99, seeds=[1])]
+    assert compared_at_half(0.85, 0.8, *more).speedups[0, 0] == pytest.approx(2 ** (1 / 3))
+    assert np.isnan(compared_at_half(0.85, 0.8, *ends(0.95, seeds=[1])).speedups[0, 0])
+
+
+def test_replicates_inside_the_curves_are_all_or_fewer():
+    inside = estimate(compared_at_half(noisy(0.7, 1), noisy(0.6, 2), *ends(0.95)).speedups)
+    borderline = estimate(compared_at_half(noisy(0.8, 1), noisy(0.6, 2), *ends(0.83)).speedups)
+    assert inside is not None
+    assert borderline is not None
+    assert inside.inside == 1
+    assert 0.3 < borderline.inside < 1

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from _page import BEGIN, END, plot_of, results_page
 from cells import FAITHFUL
 from summary import found_in, search_cost, summarise
 
-from .conftest import document
+from .conftest import document, ends
 
 
 def found(*documents):
@@ -19,6 +21,7 @@ def two_setups():
     """Methods that are 2 and 1.25 times faster than uniform on two set-ups, at equal accuracy."""
     documents = []
     for setup, budgets in (("one", (0.5, 0.25)), ("two", (0.6,))):
+        documents += ends(seeds=range(3), setup=setup)
         for ratio in budgets:
             accuracy = 0.3 + ratio
             for method, faster in (("uniform", 1.0), ("one-shot", 2.0), ("netadapt", 1.25)):
@@ -31,7 +34,7 @@ def test_the_product_s_best_method_is_told_against_each_baseline():
     summary = summarise(found(*two_setups()))
     assert summary["method"] == "one-shot"
     faster = summary["speedup_at_equal_accuracy"]
-    assert faster["uniform"] == pytest.approx({"median": 2, "low": 2, "high": 2})
+    assert faster["uniform"] == pytest.approx({"median": 2, "low": 2, "high": 2, "inside": 1})
     assert faster["from-scratch"] is None
     assert faster["per_setup"]["one"]["uniform"]["budgets"]["25%"]["median"] == pytest.approx(2)
     assert faster["per_setup"]["two"]["uniform"]["seeds"] == [0, 1, 2]
@@ -130,6 +133,18 @@ def test_the_page_keeps_what_people_wrote():
     assert results_page(renewed, several.setups, summarise(several)) == renewed
 
 
+def test_the_page_says_how_many_replicates_were_inside_and_what_the_baselines_are():
+    several = found(
+        document("netadapt", "50%", 0.5, np.random.default_rng(1).random(400) < 0.8),
+        document("uniform", "50%", 0.5, np.random.default_rng(2).random(400) < 0.6),
+        *ends(0.83),
+    )
+    page = results_page(None, several.setups, summarise(several))
+    assert re.search(r"\| netadapt against uniform \| \d\.\d\dx \([^)]*\), \d\d % inside \| [^%|]* \|\n", page)
+    assert "from-scratch sees far less data" in page
+    assert "| 100% | tuned-original | 100.0 ± 1.0 | 83.0 (" in page
+
+
 def test_a_new_page_says_that_nothing_was_measured():
     page = results_page(None, (), summarise(found()))
     assert page.count("Nothing has been measured yet") == 1
@@ -145,5 +160,6 @@ def test_the_plot_is_an_image_with_every_network():
     root = ElementTree.fromstring(plot_of(setup))
     assert root.tag.endswith("svg")
     told = [element.text or "" for element in root.iter() if element.tag.endswith("title")]
-    assert len(told) == 1 + 3 * 3  # the plot's own, and three networks on each of three curves
+    assert len(told) == 1 + 3 * 2 + 2  # the plot's own, two networks on each of three curves, start and tuned original
+    assert sum("100.0 % of the latency" in text for text in told) == 2
     assert any(text.startswith("one-shot: 12.5 % of the latency") for text in told)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from cells import Cell
 from run_cell import run_cell
-from together import measure_together, taken_together
+from together import measure_together, read_together, taken_together
 
 from .conftest import document
 
@@ -18,6 +20,13 @@ def test_cells_are_measured_in_one_window(small):
         assert cell["ratio"] == pytest.approx(cell["latency_ms"] / values["original"]["latency_ms"], rel=0.02)
         assert 0 < cell["ratio"] < 0.62
     assert len({cell["latency_ms"] for cell in values["cells"].values()}) == 2
+
+
+def test_all_set_ups_are_read(tmp_path):
+    assert read_together(tmp_path) == {}
+    for setup in ("one", "two"):
+        (tmp_path / f"{setup}.json").write_text(json.dumps({"cells": {f"{setup} cell": {"ratio": 0.5}}}))
+    assert set(read_together(tmp_path)) == {"one cell", "two cell"}
 
 
 def test_latencies_that_were_measured_together_take_the_place_of_others():
