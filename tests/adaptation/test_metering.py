@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ import torch
 from torch import nn
 
 from netadapt.adaptation.metering import Metering
+from netadapt.errors import MeasurementUnusable
 from netadapt.network import trace
-from netadapt.platforms import StopwatchProtocol
+from netadapt.platforms import Measurement, StopwatchProtocol
 from netadapt.platforms.simulated import SimulatedPlatform
 from netadapt.resources.meter import Meter
 
@@ -73,3 +76,23 @@ def test_what_is_measured_in_passing_is_not_learned_from(metering: Metering) -> 
     assert measured["latency"] > 0
     assert measured["parameters"] == metering.network.parameters({"0": 16, "2": 24})
     assert len(metering.meter.data("latency")[0]) == before
+
+
+@pytest.mark.parametrize("bursts", [1, 2, 3])
+def test_a_burst_of_noise_is_waited_for(metering: Metering, monkeypatch: pytest.MonkeyPatch, bursts: int) -> None:
+    metering.initial()
+    measure, seen, pauses = metering.meter.measure_modules, [], []
+
+    def noisy(*arguments: Any) -> list[Measurement]:
+        seen.append(1)
+        return [replace(m, verdict="unusable" if len(seen) <= bursts else "stable") for m in measure(*arguments)]
+
+    monkeypatch.setattr(metering.meter, "measure_modules", noisy)
+    monkeypatch.setattr("netadapt.adaptation.metering.time.sleep", pauses.append)
+    module = metering.network.shrink({"0": range(16)})
+    if bursts < 3:
+        metering.measure(module, {"0": 16, "2": 48})
+    else:
+        with pytest.raises(MeasurementUnusable):
+            metering.measure(module, {"0": 16, "2": 48})
+    assert pauses == [5.0, 30.0][:bursts]

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,6 +18,10 @@ from netadapt.platforms import Measurement, StopwatchProtocol
 from netadapt.resources.counted import COUNTED, Counted
 from netadapt.resources.estimator import Estimator, Widths
 from netadapt.resources.meter import Meter
+
+_log = logging.getLogger("netadapt")
+#: waited for before an unusable measurement is repeated
+_PAUSES_S = (5.0, 30.0)
 
 
 class Metering:
@@ -61,9 +67,16 @@ class Metering:
             The measurement, and all resources in canonical units on the scale of the original's first measurement.
 
         Raises:
-            MeasurementUnusable: the platform is too noisy.
+            MeasurementUnusable: the platform is too noisy, three times running.
         """
         (measurement,) = self.meter.measure_modules([module], self.protocol)
+        for pause_s in _PAUSES_S:
+            if measurement.verdict != "unusable":
+                break
+            # a burst of other work must not end a run of hours
+            _log.warning("%s: a measurement is unusable and is repeated in %g s", measurement.platform, pause_s)
+            time.sleep(pause_s)
+            (measurement,) = self.meter.measure_modules([module], self.protocol)
         self.learn(widths, measurement)
         return measurement, {**self.meter.values_of(measurement), **self.counted(widths)}
 
