@@ -88,19 +88,11 @@ NAMED_BUDGETS: Mapping[str, Mapping[str, str]] = {
 
 #: large steps, each shared by several groups: small cuts build no bottlenecks
 _NETADAPT = {"search.groups_per_step": 4}
-#: all widths at once, in one step to the budget, nothing trained before the long-term fine-tune
-_ONE_STEP = {
-    "search.first_step": "90%",
-    "search.decay": 1.0,
-    "search.contenders": 1,
-    "training.short_term.images": 0,
-}
-_UNIFORM = {"search.method": "uniform", **_ONE_STEP}
-_ONE_SHOT = {"search.method": "one-shot", **_ONE_STEP}
+_UNIFORM = {"search.method": "uniform"}
+_ONE_SHOT = {"search.method": "one-shot"}
 #: an untrained network needs a higher rate than a fine-tune; how long it is trained: see `_length`
 _FROM_SCRATCH = {
     "search.method": "from-scratch",
-    **_ONE_STEP,
     "training.long_term.lr": 0.1,
     "training.long_term.weight_decay": 5e-4,
 }

@@ -62,7 +62,7 @@ def reference(cell: Cell, places: Places, should_stop: ShouldStop) -> dict[str, 
         tuned, images = _own_weights(base, NARROW[cell.budget], task, checkpoint, should_stop)
         alone, beside = _measured(base, [start, tuned], example_inputs)
         ratio = 1.0 if beside.ratio is None else beside.ratio
-        ratio_half_width = ratio * beside.half_width_ms / beside.median_ms
+        ratio_half_width = ratio * beside.relative_half_width
     checkpoint.unlink(missing_ok=True)
     original = _numbers(start, example_inputs, task) | {"latency_ms": alone.median_ms}
     final = _numbers(tuned, example_inputs, task) | {"latency_ms": ratio * alone.median_ms, "ratio": ratio}

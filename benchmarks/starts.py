@@ -15,12 +15,10 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import nn
 
-from netadapt.adaptation.preparation import build_model, build_task, structure_of
-from netadapt.adaptation.tuning import recipe_of
+from netadapt.adaptation.preparation import build_model, build_task, start_network, structure_of
 from netadapt.files import write_atomic
 from netadapt.runs.config import load_config
 from netadapt.runs.settings import RunConfig
-from netadapt.training.prepare import prepare
 
 
 def settings(setup: Path, seed: int) -> RunConfig:
@@ -85,17 +83,7 @@ def prepare_start(setup: Path, seed: int, folder: Path, should_stop: Callable[[]
     task = build_task(config, example_inputs)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = path.with_suffix(".checkpoint")
-    start = prepare(
-        model,
-        example_inputs,
-        task,
-        classes=config.model.classes,
-        unfold=config.model.unfold_batch_norm,
-        first_tune=None if config.model.first_tune is None else recipe_of(config.model.first_tune),
-        seed=seed,
-        should_stop=should_stop,
-        checkpoint=checkpoint,
-    )
+    start = start_network(config, model, example_inputs, task, checkpoint, None, should_stop)
     write_atomic(path, save({name: tensor.contiguous() for name, tensor in start.state_dict().items()}))
     checkpoint.unlink(missing_ok=True)
     return path

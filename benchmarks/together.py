@@ -76,8 +76,7 @@ def _numbers(measurement: Measurement) -> dict[str, float]:
 
 def _with_ratio(measurement: Measurement) -> dict[str, float]:
     ratio = 1.0 if measurement.ratio is None else measurement.ratio
-    half_width = ratio * measurement.half_width_ms / measurement.median_ms
-    return _numbers(measurement) | {"ratio": ratio, "ratio_half_width": half_width}
+    return _numbers(measurement) | {"ratio": ratio, "ratio_half_width": ratio * measurement.relative_half_width}
 
 
 def read_together(folder: Path = TOGETHER) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Chooser:
             rows = np.flatnonzero(judged.feasible & (columns == column))
             if len(rows):
                 row = rows[np.argmax(candidates[rows, column])]
-                found.append(judged.proposal(int(row), self.groups, (column,)))
+                found.append(judged.proposal(int(row), self.groups, current))
         return found
 
     def _pairs(
@@ -154,7 +154,7 @@ class Chooser:
             rows = np.flatnonzero(judged.feasible)
             if len(rows):
                 row = max(rows, key=lambda r: (int(grid[r].sum()), int(grid[r, 0])))
-                yield judged.proposal(int(row), self.groups, (first, second))
+                yield judged.proposal(int(row), self.groups, current)
 
 
 def partial(resources: Mapping[str, float], constraint: Mapping[str, float], groups_per_step: int) -> dict[str, float]:
@@ -193,7 +193,7 @@ def merge(
     judged = judge(estimators, unions, current, resources, constraint)
     enough = np.flatnonzero(judged.feasible)
     row = int(enough[0]) if len(enough) else len(unions) - 1
-    return judged.proposal(row, groups, np.flatnonzero(unions[row] < current).tolist())
+    return judged.proposal(row, groups, current)
 
 
 @dataclass(frozen=True)
@@ -211,10 +211,10 @@ class Judged:
     estimated: Mapping[str, NDArray[np.float64]]
     sigma: Mapping[str, NDArray[np.float64]]
 
-    def proposal(self, row: int, groups: Sequence[ChannelGroup], shrunk: Sequence[int]) -> Proposal:
-        """Return the candidate of a row as a proposal that shrinks the groups of the columns ``shrunk``."""
+    def proposal(self, row: int, groups: Sequence[ChannelGroup], before: Vector) -> Proposal:
+        """Return the candidate of a row as a proposal that shrinks what is narrower than ``before`` ``(groups,)``."""
         return Proposal(
-            groups=tuple(groups[column].name for column in shrunk),
+            groups=tuple(groups[column].name for column in np.flatnonzero(self.candidates[row] < before).tolist()),
             widths={group.name: int(w) for group, w in zip(groups, self.candidates[row], strict=True)},
             estimated={name: float(values[row]) for name, values in self.estimated.items()},
             sigma={name: float(values[row]) for name, values in self.sigma.items()},

@@ -247,10 +247,9 @@ class Adaptation:
     def _start(self, measurement: Measurement, resources: Mapping[str, float]) -> None:
         """Prepare the start network, score it, and write the first record."""
         floor = limits.measure_floor(self.metering, self.config.search, self.budget, resources)
+        given = (self.config, self._given, self.network.example_inputs, self.task)
         progress, should_stop = self._progress("start"), self._asked_to_stop
-        prepared = start_network(
-            self.config, self._given, self.network, self.task, self.store.checkpoint("start"), progress, should_stop
-        )
+        prepared = start_network(*given, self.store.checkpoint("start"), progress, should_stop)
         self.network.model.load_state_dict(prepared.state_dict())
         self.tuner = self._tuner()
         selection, test = self.tuner.score(self.network.model), self.tuner.score(self.network.model, "test")
@@ -260,7 +259,6 @@ class Adaptation:
         initial |= {"accuracy_selection": selection.metric, "loss_selection": selection.loss}
         initial |= {"accuracy_test": test.metric, "accuracy_se": finish.standard_error(test)}
         initial |= {"macs": resources["macs"], "parameters": resources["parameters"]}
-        half_width = measurement.half_width_ms
         self.store.record(
             "start",
             {
@@ -274,8 +272,8 @@ class Adaptation:
                 "groups": [{"name": g.name, "width": g.width, "layers": list(g.layers)} for g in self.network.groups],
                 "pinned": [asdict(pinned) for pinned in self.network.pinned],
                 "noise": {
-                    "half_width_ms": half_width,
-                    "relative": half_width / measurement.median_ms,
+                    "half_width_ms": measurement.half_width_ms,
+                    "relative": measurement.relative_half_width,
                     "of_a_step": self.metering.relative_noise,
                 },
                 "floor": floor,

@@ -180,7 +180,7 @@ def final(
             "variant": variant,
             "met": met,
             "ratio": ratio,
-            "ratio_half_width": ratio and ratio * measurement.half_width_ms / measurement.median_ms,
+            "ratio_half_width": ratio and ratio * measurement.relative_half_width,
             "measured": resources,
             "measurement": asdict(measurement),
             "accuracy_test": score.metric,

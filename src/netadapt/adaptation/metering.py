@@ -53,7 +53,7 @@ class Metering:
         measurement = self.meter.reference
         # the reference has more sessions than a step: its interval is narrower than theirs by the root of the ratio
         more = math.sqrt(len(measurement.sessions_ms) / self.protocol.sessions)
-        self.relative_noise = more * measurement.half_width_ms / measurement.median_ms
+        self.relative_noise = more * measurement.relative_half_width
         return measurement, {**self.meter.initial, **self.counted(self.network.widths)}
 
     def measure(self, module: nn.Module, widths: Mapping[str, int]) -> tuple[Measurement, dict[str, float]]:

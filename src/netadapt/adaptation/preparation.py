@@ -16,7 +16,6 @@ from netadapt.adaptation.tuning import recipe_of
 from netadapt.budget import UNITS, Budget
 from netadapt.errors import BudgetError, ConfigError, did_you_mean
 from netadapt.models import resolve_model
-from netadapt.network import Network
 from netadapt.network.batch_norm import unfold_batch_norm
 from netadapt.runs.config import make_config
 from netadapt.runs.settings import (
@@ -136,10 +135,10 @@ def structure_of(config: RunConfig, model: nn.Module, example_inputs: Any, task:
 def start_network(
     config: RunConfig,
     model: nn.Module,
-    network: Network,
+    example_inputs: Any,
     task: Task,
     checkpoint: Path,
-    progress: Callable[[int, float], None],
+    progress: Callable[[int, float], None] | None,
     should_stop: Callable[[], bool],
 ) -> nn.Module:
     """Return the network that the search starts from: classifier fitted, norms un-folded, first fine-tune done."""
@@ -147,7 +146,7 @@ def start_network(
     first_tune = None if section.first_tune is None else recipe_of(section.first_tune)
     return prepare(
         model,
-        network.example_inputs,
+        example_inputs,
         task,
         classes=section.classes,
         unfold=section.unfold_batch_norm,

@@ -154,10 +154,7 @@ class OneShotChooser:
         candidates = np.array(list(dict.fromkeys(tuple(row.tolist()) for row in found)), dtype=np.int64)
         judged = judge(self._estimators, candidates, current, resources, constraint)
         full = np.array([group.width for group in self._groups])
-        combined = [
-            judged.proposal(row, self._groups, np.flatnonzero(candidates[row] < full).tolist())
-            for row in range(len(candidates))
-        ]
+        combined = [judged.proposal(row, self._groups, full) for row in range(len(candidates))]
         return combined + [proposal for proposal in uniform if proposal.widths not in [c.widths for c in combined]]
 
     def _rows_of(self, widths: Mapping[str, int]) -> Vector:

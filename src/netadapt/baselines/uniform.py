@@ -69,4 +69,4 @@ class UniformChooser:
             return []
         # a staircase may make a wider network the cheaper one: the widest of those within
         row = int(rows[candidates[rows].sum(axis=1).argmax()])
-        return [judged.proposal(row, self._groups, np.flatnonzero(candidates[row] < candidates[0]).tolist())]
+        return [judged.proposal(row, self._groups, candidates[0])]

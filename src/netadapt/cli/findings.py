@@ -33,7 +33,7 @@ def text(found: Findings, source: str, platform: str) -> str:
 def _head(found: Findings, source: str, platform: str) -> str:
     m = found.measurement
     counts = f"{format_quantity(found.macs, 'macs')}, {format_quantity(found.parameters, 'parameters')}"
-    relative = 100 * m.half_width_ms / m.median_ms
+    relative = 100 * m.relative_half_width
     return "\n".join(
         [
             f"model      {source}: {found.model}, {counts}, input {found.inputs}",

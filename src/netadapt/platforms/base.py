@@ -78,6 +78,11 @@ class Measurement:
     memory_mb: float | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def relative_half_width(self) -> float:
+        """Return the half-width of the interval relative to the median."""
+        return self.half_width_ms / self.median_ms
+
 
 class Platform(Protocol):
     """A runtime on a device.
