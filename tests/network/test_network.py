@@ -60,3 +60,19 @@ def test_proof_says_what_was_checked(family):
     proof = family.network.proof
     assert proof.modes == ("eval", "train") and not proof.failures
     assert proof.batch in (2, 3)
+
+
+def test_the_pinned_share_counts_layers_whose_cost_no_group_changes():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fixed, self.free, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 8, 1), nn.Conv2d(8, 5, 1)
+
+        def forward(self, x):
+            return self.last(self.free(self.fixed(x).softmax(1)).relu())
+
+    network = trace(Net(), torch.zeros(1, 3, 4, 4))
+    assert list(network.widths) == ["free"]
+    assert network.pinned_share == pytest.approx(3 * 6 / (3 * 6 + 6 * 8 + 8 * 5))
+    assert trace(nn.Linear(4, 2), torch.zeros(1, 4)).pinned_share == 1.0
+    assert trace(nn.ReLU(), torch.zeros(1, 4)).pinned_share == 0.0

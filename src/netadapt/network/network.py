@@ -128,6 +128,14 @@ class Network:
         """Return the multiply-accumulates of one call on the example input, at ``widths`` (default: original)."""
         return int(self.macs_of(self.vector(widths or {})[None])[0])
 
+    @property
+    def pinned_share(self) -> float:
+        """The part, 0 to 1, of the original's multiply-accumulates that is in layers whose cost no group can change."""
+        original = self.vector({})[None]
+        each = np.array([int(layer.macs(original)[0]) for layer in self.layers], dtype=np.float64)
+        fixed = np.array([layer.fixed for layer in self.layers], dtype=bool)
+        return float(each[fixed].sum() / max(each.sum(), 1.0))
+
     def parameters(self, widths: Mapping[str, int] | None = None) -> int:
         """Return the number of parameters at ``widths`` (default: original); shared ones count once."""
         return int(self.parameters_of(self.vector(widths or {})[None])[0])

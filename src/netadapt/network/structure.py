@@ -118,6 +118,11 @@ class Layer:
         return self.outputs(widths) * self.fan_in(widths) * self.area
 
     @property
+    def fixed(self) -> bool:
+        """Whether no group can change how many multiply-accumulates this layer takes."""
+        return not (self.outputs.coefficients.any() or self.fan_in.coefficients.any())
+
+    @property
     def area(self) -> int:
         """Multiply-accumulates per pair of channels: kernel x places where it is applied x batch."""
         places = self.input_size if self.operation.startswith("conv_transpose") else self.output_size
