@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from _torchvision import import_torchvision
 
 from netadapt.errors import ModelError
 from netadapt.models import list_models, resolve_model
@@ -79,8 +80,34 @@ def test_a_library_that_is_not_there(library, monkeypatch):
         resolve_model(f"{library}:resnet18")
 
 
+def test_a_library_that_does_not_fit_this_torch(tmp_path, monkeypatch):
+    (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    with pytest.raises(
+        ModelError, match=r"cannot be imported \(operator .*: install the build of torchvision .* torch 2"
+    ):
+        resolve_model("timm:resnet18")
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("torchvision:squeezenet1_1?pretrained=0&resolution=64", (1, 3, 64, 64)),
+        ("timm:mobilenetv3_small_050?pretrained=0", (1, 3, 224, 224)),
+        ("timm:test_vit?pretrained=0&batch=2", (2, 3, 160, 160)),
+    ],
+)
+def test_networks_of_the_libraries_as_they_are(text, shape):
+    import_torchvision()
+    model, example = resolve_model(text)
+    assert example.shape == shape
+    assert model(example).shape == (shape[0], 1000)
+
+
 STAND_IN = """
 import torch
+from _torchvision import import_torchvision
 def list_models(module=None): return ["resnet18"]
 def is_model(name): return name == "resnet18"
 def _build(pretrained):
@@ -95,7 +122,7 @@ def create_model(name, pretrained=False): return _build(pretrained)
 
 @pytest.fixture
 def libraries(tmp_path, monkeypatch):
-    """Stand-ins with the few functions that we call: neither library has a build for this torch."""
+    """Stand-ins with the few functions that we call: nothing is downloaded in a test."""
     (tmp_path / "torchvision/models").mkdir(parents=True)
     (tmp_path / "torchvision/__init__.py").write_text("")
     (tmp_path / "torchvision/models/__init__.py").write_text(STAND_IN)

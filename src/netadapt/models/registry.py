@@ -169,6 +169,11 @@ def _from_library(library: str, name: str, spec: Spec) -> tuple[nn.Module, Tenso
         raise ModelError(
             f'"{spec.text}" needs {library}, which is not installed ({error}): pip install {library}'
         ) from error
+    except RuntimeError as error:  # timm imports torchvision too
+        raise ModelError(
+            f'"{spec.text}" needs {library}, which is installed but cannot be imported ({error}): install the build of '
+            f"torchvision that was made for torch {torch.__version__}"
+        ) from error
     builders = {"torchvision": _torchvision, "timm": _timm}
 
     def build(pretrained: bool = True, resolution: int = 0, batch: int = 1) -> tuple[nn.Module, Tensor]:
