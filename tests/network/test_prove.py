@@ -35,10 +35,12 @@ def test_culprits_are_found_among_the_innocent():
         assert len(network.groups) == 8
         failures = prove(network).failures
         assert set(failures) == {"2", "10"}
-        assert all(("RuntimeError" if loud else "values differ") in reason for reason in failures.values())
+        assert all(("RuntimeError" if loud else "values differ") in failure.reason for failure in failures.values())
         network.prove()
         assert set(network.widths) == {"0", "4", "6", "8", "12", "14"}
         assert "removing its channels does not work" in network.pinned[0].reason
+        assert ("tied to the constant 8 (self.width)" in network.pinned[0].reason) == loud
+        assert network.pinned[0].where.startswith("test_prove.py:") == loud
         assert not prove(network).failures
 
 

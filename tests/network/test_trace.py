@@ -99,8 +99,9 @@ def test_padding_written_into_forward_pins_only_the_padded_channels():
     network = trace(PadNet(), IMAGE)
     assert names(network) == ["first", "second"]
     assert network.group("first").layers == ("first", "norm", "side", "second")
-    assert "8 of its 16 channels: removing its channels does not work: RuntimeError" in reasons(network)["side"]
-    assert "test_trace.py:" in reasons(network)["side"]
+    says = "8 of its 16 channels: tied to the constant 4 in forward; removing its channels does not work: RuntimeError"
+    assert says in reasons(network)["side"]
+    assert network.pinned[0].where.startswith("test_trace.py:")
 
 
 class AddConstant(nn.Module):

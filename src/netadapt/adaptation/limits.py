@@ -82,7 +82,7 @@ def measure_floor(
     network = metering.network
     smallest = smallest_widths(network, search)
     if smallest == network.widths:
-        reasons = "\n  ".join(f"{pinned.layer}: {pinned.reason}" for pinned in network.pinned[:5])
+        reasons = "\n  ".join(f"{pinned.layer}: {pinned.text}" for pinned in network.pinned[:5])
         raise BudgetError(f"No channel of this network can be removed:\n  {reasons}\nSee: netadapt check MODEL.")
     (floor,) = metering.measure_widths(np.array([network.vector(smallest)]))
     for name, limit in budget.items():

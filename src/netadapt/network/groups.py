@@ -137,11 +137,11 @@ def _group(index: int, name: str, slots: list[Slot], group_of: Ints, unit_of: In
 
 def _pinned(atoms: Atoms, component: Ints, group_of: Ints) -> tuple[Pinned, ...]:
     """Tell for every layer some of whose output channels stay, the most informative reason."""
-    reasons: dict[int, tuple[int, int, str]] = {}
+    reasons: dict[int, tuple[int, int, str, str]] = {}
     for order, pin in enumerate(atoms.pins):
         for c in np.unique(component[pin.atoms]).tolist():
-            reasons[c] = min(reasons.get(c, (99, 0, "")), (pin.rank, order, pin.reason))
-    single = (98, 0, "all its channels can only be removed together")
+            reasons[c] = min(reasons.get(c, (99, 0, "", "")), (pin.rank, order, pin.reason, pin.where))
+    single = (98, 0, "all its channels can only be removed together", "")
     pinned: dict[str, Pinned] = {}
     for slot in atoms.slots:
         own = np.arange(slot.start, slot.start + slot.size)
@@ -149,7 +149,7 @@ def _pinned(atoms: Atoms, component: Ints, group_of: Ints) -> tuple[Pinned, ...]
         layer = layer_of(slot.tensor) or slot.tensor
         if slot.role != "output" or not fixed.size or layer in pinned:
             continue
-        reason = min(reasons.get(c, single) for c in np.unique(component[fixed]).tolist())[2]
+        *_, reason, where = min(reasons.get(c, single) for c in np.unique(component[fixed]).tolist())
         part = "" if len(fixed) == slot.size else f"{len(fixed)} of its {slot.size} channels: "
-        pinned[layer] = Pinned(layer, part + reason)
+        pinned[layer] = Pinned(layer, part + reason, where)
     return tuple(pinned.values())

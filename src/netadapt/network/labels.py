@@ -37,11 +37,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Pin:
-    """Atoms that must stay, and why."""
+    """Atoms that must stay, why, and the user's source line as ``file.py:12`` where there is one."""
 
     atoms: NDArray[np.int64]
     reason: str
     rank: int
+    where: str = ""
 
 
 @dataclass
@@ -86,11 +87,11 @@ class Atoms:
         self.count += size
         return torch.arange(self.count - size, self.count)
 
-    def unknown(self, shape: Sequence[int], reason: str, rank: int = RANK_OPERATION) -> Tensor:
+    def unknown(self, shape: Sequence[int], reason: str, rank: int = RANK_OPERATION, where: str = "") -> Tensor:
         """Return labels for a tensor whose inner structure is unknown: one pinned atom everywhere."""
         atom = self.fresh(1)
         self.opaque.add(int(atom))
-        self.pin(atom, reason, rank)
+        self.pin(atom, reason, rank, where)
         return spread(atom.reshape([1] * len(shape)), shape)
 
     def tie(self, a: Tensor, b: Tensor) -> None:
@@ -101,12 +102,12 @@ class Atoms:
         if pairs.size:
             self.edges.append((pairs[0], pairs[1]))
 
-    def pin(self, labels: Tensor, reason: str, rank: int = RANK_OPERATION) -> None:
-        """Forbid the removal of every atom in ``labels``."""
+    def pin(self, labels: Tensor, reason: str, rank: int = RANK_OPERATION, where: str = "") -> None:
+        """Forbid the removal of every atom in ``labels``, because of ``reason``, found at the source line ``where``."""
         atoms = np.unique(compact(labels).numpy())
         atoms = atoms[atoms >= 0]
         if atoms.size:
-            self.pins.append(Pin(atoms, reason, rank))
+            self.pins.append(Pin(atoms, reason, rank, where))
 
 
 def compact(labels: Tensor) -> Tensor:

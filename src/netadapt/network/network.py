@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from netadapt.errors import ModelError, SurgeryError, did_you_mean
 from netadapt.network import surgery
 from netadapt.network.algebra import Forms, build_layers, count_parameters
+from netadapt.network.constants import find_constant
 from netadapt.network.groups import Grouping, build_groups
 from netadapt.network.labels import RANK_PROOF
 from netadapt.network.operation import Propagation
-from netadapt.network.prove import Proof, difference, prove
+from netadapt.network.prove import Failure, Proof, difference, prove
 from netadapt.network.structure import ChannelGroup, Layer, Pinned
 
 Ints = NDArray[np.int64]
@@ -69,6 +70,7 @@ class Network:
 
     def _rebuild(self) -> None:
         grouping = build_groups(self._found)
+        self._group_of = grouping.group_of
         self.groups: tuple[ChannelGroup, ...] = grouping.groups
         self.pinned: tuple[Pinned, ...] = grouping.pinned
         self.layers: tuple[Layer, ...] = build_layers(self._found, grouping)
@@ -205,13 +207,19 @@ class Network:
             if not proof.failures:
                 self.proof = proof
                 return proof
-            for name, reason in proof.failures.items():
-                use = self.group(name).axes[0]
-                slot = self._found.atoms.slot(use.tensor, use.axis)
-                assert slot is not None
-                atoms = torch.from_numpy(slot.start + use.indices)
-                self._found.atoms.pin(atoms, f"removing its channels does not work: {reason}", RANK_PROOF)
+            for name, failure in proof.failures.items():
+                self._pin(name, failure)
             self._rebuild()
+
+    def _pin(self, name: str, failure: Failure) -> None:
+        """Pin a group that failed the proof, and tell which constant of the source ties it, where that is seen."""
+        index = [group.name for group in self.groups].index(name)
+        atoms = np.flatnonzero(self._group_of == index)
+        constant = find_constant(self._found.sized, atoms, self.model, failure.line)
+        reason, where = f"removing its channels does not work: {failure.reason}", failure.line
+        if constant is not None:
+            reason, where = f"tied to the constant {constant} in forward; {reason}", constant.at
+        self._found.atoms.pin(torch.from_numpy(atoms), reason, RANK_PROOF, str(where or ""))
 
     # --- identity ----------------------------------------------------------------------------------------------
 

@@ -5,18 +5,19 @@ Made by `propagation.py` for every node of the exported graph; used by `rules/`.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from netadapt.network.labels import Atoms, compact, none, spread
+from netadapt.network.source import line_of_node
 from netadapt.network.structure import Kind, Role
+
+if TYPE_CHECKING:
+    from netadapt.network.constants import SizedCall
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Propagation:
         channels: for modules with an activation fixer, labels along dimension 1 of what goes in and comes out.
         used: canonical names of the parameters and buffers that some operation read.
         shapes: of every parameter and buffer, by canonical name.
+        sized: calls that take sizes of channels, in order of execution.
     """
 
     atoms: Atoms = field(default_factory=Atoms)
@@ -76,6 +78,7 @@ class Propagation:
     used: set[str] = field(default_factory=set)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     names: Counter[str] = field(default_factory=Counter)
+    sized: list[SizedCall] = field(default_factory=list)
 
 
 class Operation:
@@ -113,8 +116,8 @@ class Operation:
 
     @property
     def where(self) -> str:
-        """The user's source line as `` at file.py:12``, empty if unknown."""
-        return source_line(self.node)
+        """The user's source line as ``file.py:12``, empty if unknown."""
+        return str(line_of_node(self.node) or "")
 
     def value(self, key: str) -> Value:
         """Return an argument: labels or `Parameter` for tensors, the plain value otherwise."""
@@ -143,10 +146,10 @@ class Operation:
                 view = [1] * len(value.shape)
                 view[long[0]] = -1
                 return atoms.reshape(view)
-            reason = f"{value.name} is used by {self.name}{self.where}, which netadapt does not follow on parameters"
+            reason = f"{value.name} is used by {self.name}, which netadapt does not follow on parameters"
             for dim in long:
-                self.atoms.pin(self.axis(value, dim), reason)
-            return self.atoms.unknown(value.shape, reason)
+                self.pin(self.axis(value, dim), reason)
+            return self.atoms.unknown(value.shape, reason, where=self.where)
         if isinstance(value, Tensor):
             return value
         return none(())
@@ -160,8 +163,8 @@ class Operation:
         self.atoms.tie(a, b)
 
     def pin(self, labels: Tensor, reason: str) -> None:
-        """Keep what ``labels`` name, because ``reason`` (the source line is added)."""
-        self.atoms.pin(labels, reason + self.where)
+        """Keep what ``labels`` name, because of ``reason``; the source line is remembered beside it."""
+        self.atoms.pin(labels, reason, where=self.where)
 
     def pin_all(self, reason: str) -> Value:
         """Pin every tensor argument and return unknown labels for the results."""
@@ -169,8 +172,8 @@ class Operation:
             self.pin(labels, reason)
         value = self.node.meta.get("val")
         if isinstance(value, list | tuple):
-            return [self.atoms.unknown(shape, reason + self.where) for shape in self.shapes]
-        return self.atoms.unknown(self.shape, reason + self.where)
+            return [self.atoms.unknown(shape, reason, where=self.where) for shape in self.shapes]
+        return self.atoms.unknown(self.shape, reason, where=self.where)
 
     def cost(
         self,
@@ -240,13 +243,6 @@ def module_of(node: fx.Node) -> str:
     """Return the qualified name of the innermost module of a node."""
     stack = node.meta.get("nn_module_stack")
     return str(list(stack.values())[-1][0]).split("@")[0] if stack else ""
-
-
-def source_line(node: fx.Node) -> str:
-    """Return `` at file.py:12`` for the user's innermost line, empty if it is unknown or inside torch."""
-    found = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [(f, n) for f, n in found if f"{Path(torch.__file__).parent}" not in f]
-    return f" at {Path(own[-1][0]).name}:{own[-1][1]}" if own else ""
 
 
 def footprint(labels: Tensor) -> tuple[Tensor, int, tuple[int, ...]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from netadapt.network.constants import sized_call
 from netadapt.network.labels import RANK_OPERATION, RANK_OUTPUT, none
 from netadapt.network.operation import (
     Operation,
@@ -65,6 +66,8 @@ def _walk(graph: fx.GraphModule, inputs: Sequence[Value], state: Propagation, mo
             if is_in_place(node) and isinstance(node.args[0], fx.Node):
                 env[node.args[0]] = env[node]
             _remember_channels(node, env, state)
+            if call := sized_call(node, env[node]):
+                state.sized.append(call)
     return []
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from netadapt.network import surgery
 from netadapt.network.batch_norm import call
+from netadapt.network.source import SourceLine, line_of_error
 
 if TYPE_CHECKING:
     from netadapt.network.network import Network
@@ -33,18 +34,26 @@ RELATIVE, ABSOLUTE = 1e-7, 1e-12  # of the effect of the masking, of the outputs
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why a group cannot be cut: one clause, and the user's line that failed if one did."""
+
+    reason: str
+    line: SourceLine | None = None
+
+
+@dataclass(frozen=True)
 class Proof:
     """What was checked by values.
 
     Attributes:
-        failures: reason by group, for groups whose removal does not work.
+        failures: by group, for groups whose removal does not work.
         modes: ``eval`` and, if the module can be trained on the example, ``train`` (``train, shapes only`` if its
             outputs are random even with dropout off).
         batch: the batch size used.
         notes: what could not be checked, and why.
     """
 
-    failures: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
     modes: tuple[str, ...] = ()
     batch: int = 0
     notes: tuple[str, ...] = ()
@@ -100,7 +109,7 @@ def prove(network: Network) -> Proof:
     if not network.groups:
         return Proof()
     bench = _prepare(network)
-    failures: dict[str, str] = {}
+    failures: dict[str, Failure] = {}
     for attempt in (0, 1):
         rest = [g for g in network.groups if g.name not in failures]
         failures |= _culprits(bench, rest, attempt)
@@ -109,15 +118,16 @@ def prove(network: Network) -> Proof:
     return Proof(failures, tuple(bench.modes), bench.batch, tuple(bench.notes))
 
 
-def _culprits(bench: _Bench, groups: Sequence[ChannelGroup], attempt: int) -> dict[str, str]:
-    reason = _failure(bench, groups, attempt) if groups else ""
-    if not reason:
+def _culprits(bench: _Bench, groups: Sequence[ChannelGroup], attempt: int) -> dict[str, Failure]:
+    failure = _failure(bench, groups, attempt) if groups else None
+    if failure is None:
         return {}
     if len(groups) == 1:
-        return {groups[0].name: reason}
+        return {groups[0].name: failure}
     half = len(groups) // 2
     found = _culprits(bench, groups[:half], attempt) | _culprits(bench, groups[half:], attempt)
-    return found or {g.name: f"only together with others, {reason}" for g in groups}
+    together = replace(failure, reason=f"only together with others, {failure.reason}")
+    return found or {g.name: together for g in groups}
 
 
 def _cut(group: ChannelGroup, attempt: int, number: int) -> tuple[int, ...]:
@@ -129,8 +139,8 @@ def _cut(group: ChannelGroup, attempt: int, number: int) -> tuple[int, ...]:
     return tuple(sorted(rng.choice(group.width, count, replace=False).tolist()))
 
 
-def _failure(bench: _Bench, groups: Sequence[ChannelGroup], attempt: int) -> str:
-    """Return why the groups cannot be cut together, empty if they can."""
+def _failure(bench: _Bench, groups: Sequence[ChannelGroup], attempt: int) -> Failure | None:
+    """Return why the groups cannot be cut together, ``None`` if they can."""
     network = bench.network
     kept = {g.name: _cut(g, attempt, i) for i, g in enumerate(groups)}
     masked = copy.deepcopy(bench.model)
@@ -143,26 +153,16 @@ def _failure(bench: _Bench, groups: Sequence[ChannelGroup], attempt: int) -> str
             expected = outputs_of(masked, bench.inputs, training=training)
             got = outputs_of(shrunk, bench.inputs, training=training)
             if [t.shape for t in got] != [t.shape for t in expected]:
-                return f"outputs of another shape in {mode} mode: a size is written into forward"
+                return Failure(f"outputs of another shape in {mode} mode: a size is written into forward")
             if mode == SHAPES_ONLY:
                 continue
             limit = RELATIVE * _distance(with_all, expected) + ABSOLUTE * _largest(expected)
             if not _distance(expected, got) <= limit:
-                return f"values differ from the masked network in {mode} mode: a size is written into forward"
+                return Failure(f"values differ from the masked network in {mode} mode: a size is written into forward")
     except Exception as error:  # noqa: BLE001  the user's forward may raise anything on other sizes
         first = str(error).strip().splitlines()[:1]
-        return f"{type(error).__name__}: {first[0] if first else ''}{user_line(error)}"
-    return ""
-
-
-def user_line(error: BaseException) -> str:
-    """Return `` at file.py:12`` for the innermost line of an error's traceback outside torch and netadapt."""
-    import traceback
-    from pathlib import Path
-
-    own = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*own, "<"))]
-    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+        return Failure(f"{type(error).__name__}: {first[0] if first else ''}", line_of_error(error))
+    return None
 
 
 def _distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:

@@ -61,11 +61,18 @@ class Pinned:
 
     Attributes:
         layer: qualified module name.
-        reason: one sentence for the user, with the source line where it is known.
+        reason: one clause for the user.
+        where: the source line that it comes from, as ``file.py:41``; empty if there is none, or it is unknown.
     """
 
     layer: str
     reason: str
+    where: str = ""
+
+    @property
+    def text(self) -> str:
+        """The reason with its source line."""
+        return f"{self.reason} ({self.where})" if self.where else self.reason
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,8 @@ import copy
 import fnmatch
 import io
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +27,8 @@ from netadapt.network.labels import RANK_ASKED, RANK_INPUT
 from netadapt.network.network import Network
 from netadapt.network.operation import Parameter, Propagation, Value
 from netadapt.network.propagation import propagate
-from netadapt.network.prove import user_line, without_hooks
+from netadapt.network.prove import without_hooks
+from netadapt.network.source import SourceLine, line_in_text, line_of_error
 from netadapt.network.surgery import tensors_of
 
 
@@ -106,7 +105,7 @@ def _check_forward(model: nn.Module, inputs: Any) -> None:
     except Exception as error:
         text = str(error).strip().splitlines()
         raise ModelError(
-            f"the model fails on the example inputs ({_shapes(inputs)}){user_line(error)}: "
+            f"the model fails on the example inputs ({_shapes(inputs)}){_at(line_of_error(error))}: "
             f"{type(error).__name__}: {text[0] if text else ''}; give inputs of the shape and type it is deployed with"
         ) from error
 
@@ -146,7 +145,7 @@ def _export(model: nn.Module, inputs: Any) -> torch.export.ExportedProgram:
             return torch.export.export(model, args, kwargs, strict=False)
     except Exception as error:
         text = str(error).strip()
-        where = user_line(error) or _mentioned_line(text)
+        where = _at(line_of_error(error) or line_in_text(text))
         if "data-dependent" in text or "DataDependent" in type(error).__name__:
             what = (
                 f"the forward of {type(model).__name__} looks at values of tensors{where} (a branch, .item(), a mask); "
@@ -162,10 +161,8 @@ def _export(model: nn.Module, inputs: Any) -> torch.export.ExportedProgram:
         raise ModelError(what) from error
 
 
-def _mentioned_line(text: str) -> str:
-    found = re.findall(r'File "?([^":\n]+\.py)"?(?:, line |:)(\d+)', text)
-    own = [(f, n) for f, n in found if f"{Path(torch.__file__).parent}" not in f]
-    return f" at {Path(own[-1][0]).name}:{own[-1][1]}" if own else ""
+def _at(where: SourceLine | None) -> str:
+    return f" at {where}" if where else ""
 
 
 def _propagate(exported: torch.export.ExportedProgram, model: nn.Module) -> Propagation:

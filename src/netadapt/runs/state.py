@@ -4,7 +4,7 @@
 
     start      config_sha, seed, model, method, platform, budget{resource: limit}, initial{resources, measurement,
                accuracy_selection, accuracy_test, macs, parameters}, groups[{name, width, layers}],
-               pinned[{layer, reason}], noise{half_width_ms, relative}, floor{resource: value}
+               pinned[{layer, reason, where}], noise{half_width_ms, relative}, floor{resource: value}
     estimator  kind, networks_measured, seconds, loo_error
     loss_curves  curves{group: {widths, losses}}, forward_images, seconds                        (method one-shot)
     iteration  iteration, constraint{resource: value}

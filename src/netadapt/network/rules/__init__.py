@@ -25,7 +25,7 @@ def apply_rule(op: Operation) -> Value:
         result = rule(op)
         followed = not isinstance(result, Tensor) or tuple(result.shape) == op.shape
     except Exception:  # an unusual call of a known operation: whatever went wrong, pinning is always right
-        logger.debug("rule for %s%s failed", op.name, op.where, exc_info=True)
+        logger.debug("rule for %s at %s failed", op.name, op.where, exc_info=True)
         followed = False
     if not followed:
         result = op.pin_all(f"its channels reach a call of {op.name} that netadapt does not follow")
