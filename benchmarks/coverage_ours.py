@@ -1,0 +1,130 @@
+"""What netadapt makes of one architecture: time, memory, groups, what is pinned, and a cut of every group by values."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import time
+import warnings
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+from architectures import build
+from torch import Tensor, nn
+
+from netadapt.network import ChannelGroup, Network, trace
+from netadapt.network.prove import outputs_of
+from netadapt.network.surgery import mask_consumers
+
+EXACT = 1e-9  # of the largest output, in double precision
+
+
+def ours(name: str, seed: int) -> dict[str, Any]:
+    """Trace, cut all groups and compare with the masked original.
+
+    Args:
+        name: as of `architectures.names`.
+        seed: of weights, input and kept units.
+
+    Returns:
+        ``trace_s``, ``export_s`` (processor seconds), ``memory_mb`` (peak of the process up to the end of the trace,
+        10^6 bytes), ``weights_mb``, ``macs``, ``parameters``, ``side``, ``groups``, ``pinned_share``, ``reasons`` (of
+        what is pinned, by share of MACs), ``notes`` of the proof, and ``cut``, see `cut`.
+    """
+    model, example = build(name, seed)
+    began = time.process_time()
+    network = trace(model, example)
+    trace_s = time.process_time() - began
+    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return {
+        "side": example.shape[-1],
+        "trace_s": round(trace_s, 2),
+        "export_s": round(_export_seconds(model, example), 2),
+        "memory_mb": round(memory_mb, 1),
+        "weights_mb": round(sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6, 1),
+        "macs": network.macs(),
+        "parameters": network.parameters(),
+        "groups": len(network.groups),
+        "pinned_share": round(network.pinned_share, 4),
+        "reasons": _reasons(network),
+        "notes": list(network.proof.notes) if network.proof else [],
+        "cut": cut(network, model, example, seed),
+    }
+
+
+def _export_seconds(model: nn.Module, example: Tensor) -> float:
+    """Return the processor time of torch.export alone, of the graph that `trace` reads."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    began = time.process_time()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.export.export(model, (example,), strict=False)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return time.process_time() - began
+
+
+def _reasons(network: Network, at_most: int = 4) -> list[dict[str, Any]]:
+    """Return why layers are pinned whose cost no group can change, by share of the network's MACs."""
+    pinned = {entry.layer: entry.reason for entry in network.pinned}
+    original = network.vector({})[None]
+    shares: Counter[str] = Counter()
+    for layer in network.layers:
+        if layer.fixed:
+            reason = pinned.get(layer.name.partition("#")[0], f"a {layer.operation} with no weight of its own")
+            shares[reason] += int(layer.macs(original)[0])
+    total = max(network.macs(), 1)
+    return [{"reason": reason, "share": round(macs / total, 4)} for reason, macs in shares.most_common(at_most) if macs]
+
+
+def cut(network: Network, model: nn.Module, example: Tensor, seed: int) -> dict[str, Any]:
+    """Cut every group at once and compare, in double precision, with the original masked at the consumers.
+
+    Args:
+        network: traced from ``model``.
+        model: whose weights are used.
+        example: its input.
+        seed: of the kept units; they are other ones than those of the proof inside `trace`.
+
+    Returns:
+        ``outcome``: ``nothing to cut``, ``equal``, ``wrong values``, ``wrong shape``, ``wrong count of parameters`` or
+        the error; ``difference``: the largest one, relative to the largest output; ``effect``: of the masking itself.
+    """
+    if not network.groups:
+        return {"outcome": "nothing to cut"}
+    inputs = example.double()
+    whole = outputs_of(copy.deepcopy(model).double(), inputs)
+    kept = {group.name: _kept(group, [seed, index]) for index, group in enumerate(network.groups)}
+    masked = copy.deepcopy(model).double()
+    mask_consumers(network, masked, kept)
+    expected = outputs_of(masked, inputs)
+    del masked  # of big networks two copies are enough at a time
+    shrunk = network.shrink(kept)
+    if sum(p.numel() for p in shrunk.parameters()) != network.parameters({n: len(k) for n, k in kept.items()}):
+        return {"outcome": "wrong count of parameters"}
+    got = outputs_of(shrunk.double(), inputs)
+    if [t.shape for t in got] != [t.shape for t in whole]:
+        return {"outcome": "wrong shape"}
+    worst, effect = _relative(got, expected), _relative(expected, whole)
+    outcome = "equal" if worst <= EXACT else "wrong values"
+    return {"outcome": outcome, "difference": float(f"{worst:.3g}"), "effect": float(f"{effect:.3g}")}
+
+
+def _kept(group: ChannelGroup, seed: list[int]) -> list[int]:
+    """Return about half of a group's units, as its constraints allow."""
+    rng = np.random.default_rng(seed)
+    count = max(group.minimum, group.multiple, group.width // 2 // group.multiple * group.multiple)
+    return sorted(rng.choice(group.width, min(count, group.width), replace=False).tolist())
+
+
+def _relative(got: list[Tensor], expected: list[Tensor]) -> float:
+    """Return the largest difference relative to the largest value of each output; infinite if not a number."""
+    worst = 0.0
+    for a, b in zip(got, expected, strict=True):
+        gap, scale = float((a - b).abs().max()), float(b.abs().max())
+        worst = max(worst, gap / max(scale, 1e-300) if np.isfinite([gap, scale]).all() else 1e300)
+    return worst

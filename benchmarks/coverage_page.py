@@ -1,0 +1,220 @@
+"""Gathers what `graph_coverage.py` found into benchmarks/results/graph_coverage.json and docs/graph_coverage.md.
+
+    python benchmarks/coverage_page.py [--version COMMIT]
+
+Only results of one version of netadapt's source are taken; a network that has none is in neither file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from _record import RESULTS, provenance, write
+from architectures import names
+from graph_coverage import ROOT, SEED, path_of, tools
+
+PAGE = ROOT / "docs/graph_coverage.md"
+ADAPTABLE = 0.5  # the pinned share of MACs up to which a network counts as adaptable
+RATIO_LIMIT, MEMORY_LIMIT_MB = 5.0, 4096.0  # of a trace: against torch.export alone, and its peak
+SETS = {
+    "torchvision": "torchvision, classifiers",
+    "torchvision-segmentation": "torchvision, segmentation",
+    "torchvision-backbone": "torchvision, detection backbones",
+    "timm": "timm",
+}
+_COMPARED = ("name", "tool", "machine")
+Found = Mapping[str, Any]
+
+
+def gather(ours: str, theirs: str, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return ``{name: {"ours": ..., "theirs": ... or None}}`` of the networks that netadapt has a result for.
+
+    Args:
+        ours: version of netadapt, as of `graph_coverage.tools`.
+        theirs: version of Torch-Pruning, likewise.
+        wanted: names of networks.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in wanted:
+        own, other = (_read(path_of(name, tool)) for tool in (ours, theirs))
+        if own is not None:
+            found[name] = {"ours": own, "theirs": other}
+    return found
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    return {key: value for key, value in json.loads(path.read_text()).items() if key not in _COMPARED}
+
+
+def totals(found: Mapping[str, Found]) -> dict[str, dict[str, Any]]:
+    """Return the counts of every set of networks that has results."""
+    told = {}
+    for key, title in SETS.items():
+        rows = [row for name, row in found.items() if name.partition(":")[0] == key]
+        if rows:
+            told[title] = _totals([row["ours"] for row in rows], [row["theirs"] for row in rows if row["theirs"]])
+    return told
+
+
+def _totals(ours: Sequence[Found], theirs: Sequence[Found]) -> dict[str, Any]:
+    traced = [row for row in ours if "cut" in row]
+    ratios = [row["trace_s"] / row["export_s"] for row in traced]
+    outcomes = Counter(row["cut"]["outcome"] for row in traced)
+    return {
+        "networks": len(ours),
+        "not_traced": len(ours) - len(traced),
+        "cut_equal": outcomes["equal"],
+        "nothing_to_cut": outcomes["nothing to cut"],
+        "wrong": len(traced) - outcomes["equal"] - outcomes["nothing to cut"],
+        "worst_difference": max((row["cut"].get("difference", 0.0) for row in traced), default=0.0),
+        "half_adaptable": sum(row["pinned_share"] <= ADAPTABLE for row in traced),
+        "ratio_median": round(median(ratios), 2) if ratios else None,
+        "ratio_worst": round(max(ratios), 2) if ratios else None,
+        "ratio_above_limit": sum(ratio > RATIO_LIMIT for ratio in ratios),
+        "memory_worst_mb": max((row["memory_mb"] for row in traced), default=None),
+        "memory_above_limit": sum(row["memory_mb"] > MEMORY_LIMIT_MB for row in traced),
+        "torch_pruning": dict(Counter(their_outcome(row) for row in theirs)),
+    }
+
+
+def their_outcome(row: Found) -> str:
+    """Return in a word what became of a network in Torch-Pruning."""
+    if "failure" not in row:
+        return str(row["outcome"])
+    return "out of bounds" if row["failure"].startswith("needs more") else "error"
+
+
+def page(found: Mapping[str, Found], counted: Mapping[str, Found], versions: Mapping[str, str]) -> str:
+    """Return the text of docs/graph_coverage.md."""
+    parts = [
+        "# Architectures: what can be removed, what is pinned, what is refused",
+        f"Written by `benchmarks/coverage_page.py` from what `benchmarks/graph_coverage.py` found with netadapt "
+        f"`{versions['ours']}` and {versions['theirs']}, one network per process, one thread. Definitions only, random "
+        f"weights (seed {SEED}). Networks that were not run are not listed.",
+        _table(_TOTALS_HEAD, [_totals_row(title, row) for title, row in counted.items()]),
+        "\n".join(_NOTES),
+        "## Networks with less than half of their MACs adaptable, or none at all",
+        _refused(found) or "None.",
+        "## All networks",
+        _table(_HEAD, [_row(name, row["ours"], row["theirs"]) for name, row in found.items()]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_NOTES = (
+    "* *cut, equal*: about half of the units of every group removed at once; the shrunk network against the original "
+    "with those units masked at their consumers, in double precision, difference at most 1e-9 of the largest output. "
+    "*wrong*: anything else that was not refused.",
+    "* *pinned*: share of MACs in layers whose cost no group can change. *half adaptable*: at most half is pinned.",
+    "* *trace / export*: processor time of `netadapt.trace`, proof included, over that of `torch.export` alone, "
+    "which runs after it in the same process. *memory*: peak resident memory up to the end of the trace, torch, the "
+    "libraries and the weights included.",
+    "* *Torch-Pruning*: magnitude pruner, a quarter of all channels, layers with as many output channels as the "
+    "network's output left alone. *equal* and *wrong values* as above, but up to 1e-6; *runs*: it pruned what a layer "
+    "or group norm or `nn.MultiheadAttention` sees, so that values change by nature and were not compared. It is "
+    "called without hints (`num_heads`, `unwrapped_parameters`), as netadapt is.",
+)
+_TOTALS_HEAD = (
+    "set", "networks", "not traced", "cut, equal", "nothing to cut", "wrong", "worst difference", "half adaptable",
+    "trace / export, median (worst)", "above 5", "memory, worst, MB", "above 4 GiB", "Torch-Pruning",
+)  # fmt: skip
+_HEAD = (
+    "network", "px", "trace, s", "/ export", "memory, MB", "MMACs", "groups", "pinned", "cut", "difference",
+    "Torch-Pruning",
+)  # fmt: skip
+
+
+def _totals_row(title: str, row: Found) -> list[str]:
+    theirs = ", ".join(f"{count} {outcome}" for outcome, count in sorted(row["torch_pruning"].items()))
+    return [
+        title,
+        str(row["networks"]),
+        str(row["not_traced"]),
+        str(row["cut_equal"]),
+        str(row["nothing_to_cut"]),
+        str(row["wrong"]),
+        f"{row['worst_difference']:.1e}",
+        f"{row['half_adaptable']} ({100 * row['half_adaptable'] / row['networks']:.0f} %)",
+        f"{row['ratio_median']} ({row['ratio_worst']})",
+        str(row["ratio_above_limit"]),
+        f"{row['memory_worst_mb'] or 0:.0f}",
+        str(row["memory_above_limit"]),
+        theirs or "not run",
+    ]
+
+
+def _row(name: str, ours: Found, theirs: Found | None) -> list[str]:
+    other = "not run" if theirs is None else _their_text(theirs)
+    if "cut" not in ours:
+        return [f"`{name}`", "", "", "", f"{ours['peak_mb']:.0f}", "", "", "", "not traced", "", other]
+    cut = ours["cut"]
+    return [
+        f"`{name}`",
+        str(ours["side"]),
+        f"{ours['trace_s']:.1f}",
+        f"{ours['trace_s'] / ours['export_s']:.1f}",
+        f"{ours['memory_mb']:.0f}",
+        f"{ours['macs'] / 1e6:.1f}",
+        str(ours["groups"]),
+        f"{100 * ours['pinned_share']:.0f} %",
+        cut["outcome"],
+        f"{cut['difference']:.1e}" if "difference" in cut else "",
+        other,
+    ]
+
+
+def _their_text(row: Found) -> str:
+    if "failure" in row:
+        return _escaped(row["failure"][:110])
+    return f"{row['outcome']} ({row['difference']:.1e})" if row["outcome"] == "wrong values" else str(row["outcome"])
+
+
+def _refused(found: Mapping[str, Found]) -> str:
+    lines = []
+    for name, row in found.items():
+        ours = row["ours"]
+        if "cut" not in ours:
+            lines.append(f"* `{name}`: {_escaped(ours['failure'])}")
+        elif ours["pinned_share"] > ADAPTABLE or ours["cut"]["outcome"] not in ("equal", "nothing to cut"):
+            reasons = "; ".join(f"{100 * r['share']:.0f} % {_escaped(r['reason'])}" for r in ours["reasons"])
+            lines.append(f"* `{name}`: {100 * ours['pinned_share']:.0f} % pinned, {ours['cut']['outcome']}: {reasons}")
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_all(version: str | None = None) -> tuple[Path, Path]:
+    """Write both files from the results of a version of netadapt, default the present one, and return their paths."""
+    versions = tools() | ({"ours": version} if version else {})
+    found = gather(versions["ours"], versions["theirs"], names())
+    counted = totals(found)
+    document = {"versions_compared": versions, "seed": SEED, "totals": counted, "networks": found, **provenance()}
+    result = write(RESULTS / "graph_coverage.json", document)
+    PAGE.write_text(page(found, counted, versions))
+    return result, PAGE
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", metavar="COMMIT", help="whose results; default that of the present source")
+    print(*write_all(parser.parse_args().version), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

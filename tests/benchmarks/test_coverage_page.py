@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from coverage_page import page, their_outcome, totals
+
+COST = {"processor_s": 9.0, "peak_mb": 900.0}
+
+
+def ours(outcome="equal", pinned=0.1, ratio=3.0, memory=500.0):
+    cut = {"outcome": outcome} | ({} if outcome == "nothing to cut" else {"difference": 1e-15, "effect": 0.3})
+    reasons = [{"reason": "a | reason <here>", "share": pinned}]
+    return COST | {
+        "side": 64, "trace_s": ratio, "export_s": 1.0, "memory_mb": memory, "macs": 10**6, "groups": 3,
+        "pinned_share": pinned, "reasons": reasons, "cut": cut,
+    }  # fmt: skip
+
+
+FOUND = {
+    "torchvision:a": {"ours": ours(), "theirs": COST | {"outcome": "equal", "difference": 1e-15}},
+    "timm:b": {"ours": ours(pinned=0.7, ratio=6.0), "theirs": COST | {"failure": "KeyError: 3 at x.py:1"}},
+    "timm:c": {"ours": ours("wrong values", memory=5000.0), "theirs": COST | {"failure": "needs more than 8 GB of"}},
+    "timm:d": {"ours": ours("nothing to cut", pinned=1.0), "theirs": None},
+    "timm:e": {"ours": COST | {"failure": "ModelError: no"}, "theirs": None},
+}
+
+
+def test_totals_count_every_outcome_once():
+    counted = totals(FOUND)
+    assert list(counted) == ["torchvision, classifiers", "timm"]
+    row = counted["timm"]
+    assert [row[key] for key in ("networks", "not_traced", "cut_equal", "nothing_to_cut", "wrong")] == [4, 1, 1, 1, 1]
+    assert row["half_adaptable"] == 1
+    assert (row["ratio_worst"], row["ratio_above_limit"], row["memory_above_limit"]) == (6.0, 1, 1)
+    assert row["torch_pruning"] == {"error": 1, "out of bounds": 1}
+
+
+def test_what_became_of_a_network_in_torch_pruning():
+    assert their_outcome({"outcome": "wrong values"}) == "wrong values"
+    assert their_outcome({"failure": "needs more than 180 s of processor time"}) == "out of bounds"
+
+
+def test_the_page_names_what_is_refused_and_why():
+    text = page(FOUND, totals(FOUND), {"ours": "abc", "theirs": "torch-pruning-1"})
+    refused = text.partition("## Networks with less")[2].partition("## All")[0]
+    assert "`timm:e`: ModelError: no" in refused
+    assert "`timm:b`: 70 % pinned, equal: 70 % a \\| reason &lt;here>" in refused
+    assert "`timm:c`" in refused
+    assert "`torchvision:a`" not in refused
+    assert text.count("\n| `t") == len(FOUND)
+    assert "not run" in text
