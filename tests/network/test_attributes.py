@@ -16,16 +16,18 @@ def test_torch_modules_say_their_new_sizes():
         nn.InstanceNorm2d(8, affine=True),
         nn.PReLU(8),
         nn.GroupNorm(8, 8),
+        nn.InstanceNorm2d(8),
         nn.ConvTranspose2d(8, 6, 2),
         nn.Flatten(),
         nn.Linear(6 * 81, 4),
     )
     network = trace(net, IMAGE)
-    small = network.shrink({"0": [0, 3], "4": [1]})
+    small = network.shrink({"0": [0, 3], "5": [1]})
     assert (small[1].num_features, small[2].num_parameters) == (2, 2)
     assert (small[3].num_channels, small[3].num_groups) == (2, 2)
-    assert (small[4].in_channels, small[4].out_channels) == (2, 1)
-    assert small[6].in_features == 81
+    assert small[4].num_features == 2
+    assert (small[5].in_channels, small[5].out_channels) == (2, 1)
+    assert small[7].in_features == 81
     assert repr(small[0]).startswith("Conv2d(3, 2")
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from netadapt.models.resnet_cifar import ZeroPadShortcut
 
@@ -112,10 +113,11 @@ def _convolution(change: Change) -> Attributes:
 
 
 def _norm(change: Change) -> Attributes:
+    """Follow the norm's own tensors; an instance norm without any checks its size all the same."""
     for name in ("weight", "running_mean"):
         if getattr(change.module, name, None) is not None:
             return {"num_features": change.shape(name)[0]}
-    return {}
+    return {} if change.outputs is None else {"num_features": int(change.outputs.sum())}
 
 
 def _group_norm(change: Change) -> Attributes:
@@ -138,6 +140,7 @@ def _zero_pad_shortcut(change: Change) -> Attributes:
 
 register_attribute_fixer(_ConvNd, _convolution, attributes=("in_channels", "out_channels", "groups"))
 register_attribute_fixer(_NormBase, _norm, attributes=("num_features",))
+register_attribute_fixer(_InstanceNorm, _norm, attributes=("num_features",), channels=True)
 register_attribute_fixer(nn.GroupNorm, _group_norm, attributes=("num_channels", "num_groups"))
 register_attribute_fixer(
     nn.Linear,

@@ -42,6 +42,10 @@ EXACT = {
     "stack and unbind": (lambda x: sum(torch.stack([x, -x, x**2], 0).unbind(0)), 8, {}),
     "chunk": (lambda x: (lambda a, b: a * b.sigmoid())(*x.chunk(2, 1)), 8, {"into": 4}),
     "channel shuffle": (lambda x: x.unflatten(1, (2, x.shape[1] // 2)).transpose(1, 2).flatten(1, 2), 8, {}),
+    "torch's shuffle": (lambda x: F.channel_shuffle(x, 2), 8, {}),
+    "pixel shuffle": (lambda x: F.adaptive_avg_pool2d(F.pixel_shuffle(x, 2), 3), 16, {"into": 4}),
+    "pixel unshuffle": (lambda x: F.pixel_unshuffle(x, 2), 8, {"into": 32}),
+    "written places": (lambda x: _written(x.clone()), 8, {}),
     "flip": (lambda x: x.flip(3), 8, {}),
     "spatial padding": (lambda x: F.pad(F.pad(x, (1, 1, 1, 1)), (2, 2, 0, 0), mode="reflect"), 8, {}),
     "repeat": (lambda x: x.repeat(1, 2, 1, 1), 8, {"into": 16}),
@@ -54,6 +58,11 @@ EXACT = {
     # normalisation
     "instance norm": (lambda x: F.instance_norm(x), 8, {}),
 }  # fmt: skip
+
+
+def _written(x):
+    x[:, :, 0] = x[:, :, 1] * 2
+    return x
 
 
 def _detached(x):
@@ -94,6 +103,16 @@ def test_contractions_other_than_modules():
     assert network.macs() == 4 * (12 * 10 + 10 * 6 + 6 * 3)
 
 
+def test_channels_written_into_a_tensor_of_zeros_are_pinned():
+    def assembled(x):
+        out = x.new_zeros(x.shape[0], 2 * x.shape[1], *x.shape[2:])
+        out[:, : x.shape[1]] = x
+        return out
+
+    network = trace(Between(assembled, 8, into=16), IMAGE)
+    assert network.groups == () and "made in forward at test_rules.py" in network.pinned[0].reason
+
+
 def test_computed_weights_are_pinned():
     class Standardised(nn.Conv2d):
         def forward(self, x):
@@ -103,6 +122,7 @@ def test_computed_weights_are_pinned():
     network = trace(nn.Sequential(nn.Conv2d(3, 8, 1), Standardised(8, 6, 1), nn.Conv2d(6, 4, 1)), IMAGE)
     assert network.groups == ()
     assert {p.layer for p in network.pinned} == {"0", "2"}
+    assert network.macs() == 2 * 64 * (3 * 8 + 8 * 6 + 6 * 4)
 
 
 def test_grouped_convolution_keeps_its_groups():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from netadapt.network.operation import Operation, Value, footprint
 from netadapt.network.rules import contraction, elementwise, movement, normalisation, reduction
+from netadapt.network.rules.counting import count_call, is_product
 from netadapt.network.rules.registry import RULES
 
 logger = logging.getLogger("netadapt")
@@ -21,6 +22,7 @@ __all__ = ["RULES", "apply_rule", "contraction", "elementwise", "movement", "nor
 def apply_rule(op: Operation) -> Value:
     """Return the labels of the results of ``op`` and record what it costs."""
     rule, kind = RULES.get(op.name, (_unknown, "other"))
+    counted = len(op.state.layers)
     try:
         result = rule(op)
         followed = not isinstance(result, Tensor) or tuple(result.shape) == op.shape
@@ -29,7 +31,9 @@ def apply_rule(op: Operation) -> Value:
         followed = False
     if not followed:
         result = op.pin_all(f"its channels reach a call of {op.name} that netadapt does not follow")
-    if kind is not None and op.shape:
+    if (is_product(op) or rule is _unknown) and len(op.state.layers) == counted:
+        count_call(op)
+    if kind is not None and op.shape and len(op.state.layers) == counted:
         first = result[0] if isinstance(result, list) else result
         outputs, batch, size = footprint(first)
         source = next((t for t in op.tensors() if t.ndim), first)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netadapt.network.labels import compact, none, spread, varying, vector
+from netadapt.network.labels import compact, none, spread, tidy, varying, vector
 from netadapt.network.operation import Operation, Value
 from netadapt.network.rules.registry import rule
 
@@ -73,7 +73,7 @@ def meet(op: Operation, a: Tensor, b: Tensor) -> Tensor:
         op.pin(b, reason)
     else:
         op.tie(a, b)
-    return spread(torch.where(one >= 0, one, other), shape)
+    return tidy(spread(torch.where(one >= 0, one, other), shape))
 
 
 def _single_meets(op: Operation, single: Tensor, labels: Tensor) -> Tensor:

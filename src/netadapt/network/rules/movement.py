@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from netadapt.network import labels as L
 from netadapt.network.operation import Operation, Parameter, Value
+from netadapt.network.rules.elementwise import elementwise
 from netadapt.network.rules.registry import rule
 
 PADS = """
@@ -17,7 +18,7 @@ PADS = """
     replication_pad3d
 """
 COPIES = """
-    flip roll repeat tile pixel_shuffle pixel_unshuffle channel_shuffle
+    flip roll repeat tile pixel_unshuffle
 """
 
 
@@ -142,3 +143,35 @@ def padded(op: Operation) -> Value:
 def rearranged(op: Operation) -> Value:
     """Copy elements to new places; whether it follows a removal of units, the proof finds out."""
     return run(op)
+
+
+@rule("pixel_shuffle", kind="other")
+def pixel_shuffled(op: Operation) -> Value:
+    """Let the channels behind one channel of the result go together; the first stands for all of them."""
+    labels, square = op.labels("self"), int(op.args["upscale_factor"]) ** 2
+    channels = L.vector(labels, labels.ndim - 3)
+    if channels is None:
+        return op.pin_all(f"{op.name} on units that are not its channels")
+    behind = channels.reshape(-1, square)
+    op.tie(behind, behind[:, :1])
+    return L.along(behind[:, 0], labels.ndim - 3, op.shape)
+
+
+@rule("channel_shuffle", kind="other")
+def channels_shuffled(op: Operation) -> Value:
+    """All groups keep the same local units, so that they stay equally long."""
+    channels = L.vector(op.labels("self"), 1)
+    if channels is None:
+        return op.pin_all(f"{op.name} on units that are not dimension 1")
+    local = channels.reshape(int(op.args["groups"]), -1)
+    op.tie(local, local[:1])
+    return run(op)
+
+
+@rule("copy", kind="other")
+def written(op: Operation) -> Value:
+    """Tie what is written to what was there; into a tensor made in ``forward`` it is not followed."""
+    here, source = op.labels("self"), op.labels("src")
+    if bool((L.compact(here) < 0).any()):
+        op.pin(source, "it is written into a part of a tensor made in forward")
+    return elementwise(op)
