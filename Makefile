@@ -12,7 +12,7 @@ endif
 # One thread per test process: the tests run in WORKERS processes side by side.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup system demo test test-all lint format bench-next bench-summary clean
+.PHONY: setup system demo test test-all lint format bench-next bench-summary coverage clean
 
 setup: $(STAMP)
 
@@ -47,6 +47,11 @@ bench-next: $(STAMP)
 # benchmarks/results/summary.json, docs/results.md and its plots, from the results of the cells.
 bench-summary: $(STAMP)
 	$(BIN)/python benchmarks/summary.py
+
+# What netadapt and Torch-Pruning make of 300 architectures; about an hour, the same command goes on where it stopped.
+coverage: $(STAMP)
+	$(TEST_ENV) $(BIN)/python benchmarks/graph_coverage.py
+	$(BIN)/python benchmarks/coverage_page.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

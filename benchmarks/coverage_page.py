@@ -28,7 +28,7 @@ SETS = {
     "torchvision-backbone": "torchvision, detection backbones",
     "timm": "timm",
 }
-_COMPARED = ("name", "tool", "machine")
+_MAKING = ("name", "tool", *provenance())
 Found = Mapping[str, Any]
 
 
@@ -48,10 +48,23 @@ def gather(ours: str, theirs: str, wanted: Sequence[str]) -> dict[str, dict[str,
     return found
 
 
+def making(ours: str, theirs: str, wanted: Sequence[str]) -> dict[str, Any]:
+    """Return when and on which processors the results were found; arguments as of `gather`."""
+    paths = [path_of(name, tool) for name in wanted for tool in (ours, theirs)]
+    documents = [json.loads(path.read_text()) for path in paths if path.is_file()]
+    dates = [document["date"] for document in documents]
+    processors = {(document["machine"]["processor"], document["machine"]["threads"]) for document in documents}
+    return {
+        "first": min(dates, default=None),
+        "last": max(dates, default=None),
+        "processors": [f"{processor}, OMP_NUM_THREADS {threads}" for processor, threads in sorted(processors)],
+    }
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    return {key: value for key, value in json.loads(path.read_text()).items() if key not in _COMPARED}
+    return {key: value for key, value in json.loads(path.read_text()).items() if key not in _MAKING}
 
 
 def totals(found: Mapping[str, Found]) -> dict[str, dict[str, Any]]:
@@ -115,7 +128,7 @@ _NOTES = (
     "*wrong*: anything else that was not refused.",
     "* *pinned*: share of MACs in layers whose cost no group can change. *half adaptable*: at most half is pinned.",
     "* *trace / export*: processor time of `netadapt.trace`, proof included, over that of `torch.export` alone, "
-    "which runs after it in the same process. *memory*: peak resident memory up to the end of the trace, torch, the "
+    "which is its first part. *memory*: peak resident memory up to the end of the trace, torch, the "
     "libraries and the weights included.",
     "* *Torch-Pruning*: magnitude pruner, a quarter of all channels, layers with as many output channels as the "
     "network's output left alone. *equal* and *wrong values* as above, but up to 1e-6; *runs*: it pruned what a layer "
@@ -201,9 +214,17 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def write_all(version: str | None = None) -> tuple[Path, Path]:
     """Write both files from the results of a version of netadapt, default the present one, and return their paths."""
     versions = tools() | ({"ours": version} if version else {})
-    found = gather(versions["ours"], versions["theirs"], names())
+    wanted = names()
+    found = gather(versions["ours"], versions["theirs"], wanted)
     counted = totals(found)
-    document = {"versions_compared": versions, "seed": SEED, "totals": counted, "networks": found, **provenance()}
+    document = {
+        "versions_compared": versions,
+        "found": making(versions["ours"], versions["theirs"], list(found)),
+        "seed": SEED,
+        "totals": counted,
+        "networks": found,
+        **provenance(),
+    }
     result = write(RESULTS / "graph_coverage.json", document)
     PAGE.write_text(page(found, counted, versions))
     return result, PAGE

@@ -1,10 +1,12 @@
 """Traces and cuts many architectures, side by side with Torch-Pruning; each in a process of its own.
 
-    OMP_NUM_THREADS=1 python benchmarks/graph_coverage.py [--only PATTERN] [--again] [--limit-s 1500]
+    OMP_NUM_THREADS=1 python benchmarks/graph_coverage.py [--only PATTERN] [--part 1/2] [--limit-s 1500]
     OMP_NUM_THREADS=1 python benchmarks/graph_coverage.py --list
 
-The same command goes on where it stopped: what was found for this version of netadapt's source is kept under
-runs/graph_coverage. Then: python benchmarks/coverage_page.py
+Times are processor times: with several cores, run several parts side by side. The same command goes on where it
+stopped: what was found for this version of netadapt's source is kept under runs/graph_coverage. Then:
+
+    python benchmarks/coverage_page.py
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any
 
 import torch
 from _isolated import Limits, isolated
-from _record import machine, write
+from _record import provenance, write
 from _torchvision import import_torchvision
 from architectures import names
 from coverage_ours import ours
@@ -58,7 +60,7 @@ def run_one(name: str, tool: str, folder: str) -> dict[str, Any]:
     """Run one network through one tool, keep the result and return it."""
     work = {"ours": ours, "theirs": theirs}[tool]
     found = isolated(partial(work, name, SEED), LIMITS)
-    document = {"name": name, "tool": folder, **found, "machine": machine()}
+    document = {"name": name, "tool": folder, **found, **provenance()}
     write(path_of(name, folder), document)
     return document
 
@@ -119,9 +121,11 @@ def main() -> int:
     parser.add_argument("--tool", choices=("ours", "theirs"), help="run this one only; default both")
     parser.add_argument("--again", action="store_true", help="also what has a result")
     parser.add_argument("--limit-s", type=float, default=float("inf"), help="begin none after so many seconds")
+    parser.add_argument("--part", default="1/1", metavar="I/N", help="every N-th network from the I-th on")
     parser.add_argument("--list", action="store_true", help="list the networks and run nothing")
     given = parser.parse_args()
-    wanted = chosen(given.only)
+    part, parts = (int(number) for number in given.part.split("/"))
+    wanted = chosen(given.only)[part - 1 :: parts]
     if given.list:
         print("\n".join(wanted))
         return 0

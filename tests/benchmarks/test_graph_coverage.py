@@ -50,6 +50,8 @@ def test_results_are_gathered_into_a_file_and_a_page(swept, tmp_path, monkeypatc
     assert (counted["networks"], counted["cut_equal"], counted["wrong"], counted["not_traced"]) == (2, 2, 0, 0)
     assert counted["torch_pruning"] == {"equal": 1, "error": 1}
     assert document["versions_compared"] == tools()
+    assert document["found"]["first"] <= document["found"]["last"]
+    assert len(document["found"]["processors"]) == 1
     text = (tmp_path / "page.md").read_text()
     assert all(f"| `{name}` |" in text for name in NAMES)
 
