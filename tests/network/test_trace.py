@@ -119,7 +119,8 @@ BETWEEN = {
     "mean over channels": (lambda x: x - x.mean(1, keepdim=True), "mean runs over channels"),
     "norm of everything": (lambda x: x / x.norm(), "runs over channels"),
     "layer norm": (lambda x: F.layer_norm(x, x.shape[1:]), "mixes the statistics"),
-    "group norm": (lambda x: F.group_norm(x, 2), "mixes the statistics"),
+    "group norm of everything": (lambda x: F.group_norm(x, 1), "mixes the statistics"),
+    "group norm with a constant": (lambda x: F.group_norm(x, 2), "values differ"),
     "gram matrix": (
         lambda x: (x.flatten(2) @ x.flatten(2).transpose(1, 2))[:, :, :, None].expand(1, 8, 8, 8),
         "matmul",
@@ -158,20 +159,42 @@ def test_flat_sizes_written_into_forward_fail_the_proof_by_values():
         assert not network.groups and "first" in reasons(network)
 
 
-def test_channels_that_a_training_branch_uses_are_pinned():
-    class Auxiliary(Net):
-        def __init__(self):
-            super().__init__()
-            self.aux = nn.Linear(8, 4)
+class Auxiliary(Net):
+    def __init__(self, into: int = 8):
+        super().__init__()
+        self.aux = nn.Sequential(nn.Linear(into, 6), nn.BatchNorm1d(6), nn.ReLU(inplace=True), nn.Linear(6, 4))
 
-        def forward(self, x):
-            x = F.relu(self.norm(self.first(x)))
-            y = self.fc(self.second(x).mean((2, 3)))
-            return (y, self.aux(x.mean((2, 3)))) if self.training else y
+    def forward(self, x):
+        x = F.relu(self.norm(self.first(x)))
+        y = self.fc(self.second(x).mean((2, 3)))
+        return (y, self.aux(self.look(x))) if self.training else y
 
+    def look(self, x):
+        return x.mean((2, 3))
+
+
+def test_what_only_train_mode_uses_follows_but_stays_itself():
     network = trace(Auxiliary(), IMAGE)
-    assert names(network) == ["second"]
-    assert "RuntimeError" in reasons(network)["first"]
+    assert names(network) == ["first", "second"] and "aux.0" in network.group("first").layers
+    assert reasons(network)["aux.0"] == "only train mode uses it"
+    assert not network.unseen and network.proof.modes == ("eval", "train")
+    small = network.shrink({"first": [1, 5]}).train()
+    assert [y.shape[1] for y in small(torch.randn(2, 3, 8, 8))] == [4, 4]
+
+
+def test_channels_that_a_training_branch_uses_otherwise_are_pinned():
+    class Constant(Auxiliary):
+        def look(self, x):
+            return x.reshape(-1, 8, 64).mean(2)
+
+    class Branching(Auxiliary):
+        def look(self, x):
+            return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
+
+    for model in (Constant(), Branching()):
+        network = trace(model, IMAGE)
+        assert names(network) == ["second"]
+        assert "RuntimeError" in reasons(network)["first"]
 
 
 def test_spatial_attention_is_pinned_but_not_what_it_weighs():

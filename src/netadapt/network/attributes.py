@@ -103,13 +103,13 @@ def _convolution(change: Change) -> Attributes:
     """Dense convolutions follow their weight; a depthwise one keeps one group per channel, a grouped one its groups."""
     original, weight = change.original, change.shape("weight")
     assert isinstance(original, _ConvNd)
-    depthwise = original.groups == original.in_channels > 1
-    if depthwise:
-        groups = weight[0] * original.in_channels // original.out_channels
-        return {"in_channels": groups, "out_channels": weight[0], "groups": groups}
+    groups = original.groups
     if isinstance(original, _ConvTransposeNd):
-        return {"in_channels": weight[0], "out_channels": weight[1] * original.groups}
-    return {"in_channels": weight[1] * original.groups, "out_channels": weight[0]}
+        groups = weight[0] if groups == original.in_channels > 1 else groups
+        return {"in_channels": weight[0], "out_channels": weight[1] * groups, "groups": groups}
+    if groups == original.in_channels > 1:
+        groups = weight[0] * original.in_channels // original.out_channels
+    return {"in_channels": weight[1] * groups, "out_channels": weight[0], "groups": groups}
 
 
 def _norm(change: Change) -> Attributes:
@@ -121,12 +121,12 @@ def _norm(change: Change) -> Attributes:
 
 
 def _group_norm(change: Change) -> Attributes:
+    """Divide what remains into groups of the same size, since whole groups were removed."""
     original = change.original
-    if not isinstance(original, nn.GroupNorm) or change.module.weight is None:
+    if not isinstance(original, nn.GroupNorm) or change.inputs is None:
         return {}
-    channels = change.shape("weight")[0]
-    instance = original.num_groups == original.num_channels
-    return {"num_channels": channels, "num_groups": channels if instance else original.num_groups}
+    channels = int(change.inputs.sum())
+    return {"num_channels": channels, "num_groups": channels * original.num_groups // original.num_channels}
 
 
 def _zero_pad_shortcut(change: Change) -> Attributes:
@@ -141,7 +141,7 @@ def _zero_pad_shortcut(change: Change) -> Attributes:
 register_attribute_fixer(_ConvNd, _convolution, attributes=("in_channels", "out_channels", "groups"))
 register_attribute_fixer(_NormBase, _norm, attributes=("num_features",))
 register_attribute_fixer(_InstanceNorm, _norm, attributes=("num_features",), channels=True)
-register_attribute_fixer(nn.GroupNorm, _group_norm, attributes=("num_channels", "num_groups"))
+register_attribute_fixer(nn.GroupNorm, _group_norm, attributes=("num_channels", "num_groups"), channels=True)
 register_attribute_fixer(
     nn.Linear,
     lambda change: {"in_features": change.shape("weight")[1], "out_features": change.shape("weight")[0]},

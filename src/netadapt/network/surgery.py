@@ -6,8 +6,9 @@ its own record of them, so that it can be shrunk further.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -133,7 +134,7 @@ def shrink(network: Network, kept: Kept, weights_of: nn.Module | None = None) ->
 
 
 def slice_module(source: nn.Module, positions: Mapping[str, Mapping[int, Tensor]]) -> nn.Module:
-    """Deep-copy ``source`` with tensors sliced to ``positions``; big tensors are copied once.
+    """Deep-copy ``source`` with tensors sliced to ``positions``.
 
     Args:
         source: any module; it is not changed.
@@ -142,15 +143,31 @@ def slice_module(source: nn.Module, positions: Mapping[str, Mapping[int, Tensor]
     Raises:
         ModelError: the module cannot be deep-copied.
     """
+
+    def change(name: str, tensor: Tensor) -> Tensor:
+        for axis, picked in positions.get(name, {}).items():
+            if len(picked) < tensor.shape[axis]:
+                tensor = tensor.index_select(axis, picked.to(tensor.device))
+        return tensor
+
+    return copy_with(source, change)
+
+
+def copy_with(source: nn.Module, change: Callable[[str, Tensor], Tensor]) -> nn.Module:
+    """Deep-copy ``source`` with every parameter and buffer replaced; no tensor is copied twice.
+
+    Args:
+        source: any module; it is not changed.
+        change: from name and detached tensor to the new one, which may be the same.
+
+    Raises:
+        ModelError: the module cannot be deep-copied.
+    """
     memo: dict[int, object] = {}
     for name, tensor in tensors_of(source).items():
-        sliced = tensor.detach()
-        for axis, picked in positions.get(name, {}).items():
-            if len(picked) < sliced.shape[axis]:
-                sliced = sliced.index_select(axis, picked.to(sliced.device))
-        sliced = sliced.clone() if sliced.data_ptr() == tensor.data_ptr() else sliced
-        is_parameter = isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(sliced, tensor.requires_grad) if is_parameter else sliced
+        new = change(name, tensor.detach())
+        new = new.clone() if new.data_ptr() == tensor.data_ptr() else new
+        memo[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
     try:
         return copy.deepcopy(source, memo)
     except (RuntimeError, TypeError) as error:
@@ -200,10 +217,32 @@ def check_version(network: Network, module: nn.Module, there: Masks) -> None:
 
 def mask_consumers(network: Network, module: nn.Module, kept: Kept) -> None:
     """Make every consumer in ``module`` ignore, in place, the units that are not ``kept``: the oracle of `shrink`."""
+    with torch.no_grad():
+        for tensor, axis, where in _consumed(network, module, kept):
+            tensor.index_fill_(axis, where, 0.0)
+
+
+@contextlib.contextmanager
+def masked(network: Network, module: nn.Module, kept: Kept) -> Iterator[None]:
+    """Mask the consumers in ``module`` for a while, see `mask_consumers`; then put back what was there."""
+    places = _consumed(network, module, kept)
+    before = [tensor.detach().index_select(axis, where) for tensor, axis, where in places]
+    mask_consumers(network, module, kept)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for (tensor, axis, where), values in zip(reversed(places), reversed(before), strict=True):
+                tensor.index_copy_(axis, where, values)
+
+
+def _consumed(network: Network, module: nn.Module, kept: Kept) -> list[tuple[Tensor, int, Tensor]]:
+    """Return where the units that are not ``kept`` enter: tensors of ``module``, their axes, the entries."""
     have = kept_of(network, module)
     wanted = complete(network, kept, have)
     tensors = tensors_of(module)
     there = masks(network, have)
+    places = []
     for group in network.groups:
         gone = np.setdiff1d(have[group.name], wanted[group.name])
         for use in group.axes:
@@ -213,5 +252,5 @@ def mask_consumers(network: Network, module: nn.Module, kept: Kept) -> None:
             flags[use.indices[gone]] = True
             flags = flags[there.get(use.tensor, {}).get(use.axis, np.ones_like(flags))]
             where = torch.from_numpy(np.flatnonzero(flags)).to(tensors[use.tensor].device)
-            with torch.no_grad():
-                tensors[use.tensor].index_fill_(use.axis, where, 0.0)
+            places.append((tensors[use.tensor], use.axis, where))
+    return places

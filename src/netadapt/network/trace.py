@@ -22,14 +22,16 @@ from torch.utils._pytree import tree_leaves
 from netadapt.errors import ModelError, did_you_mean
 from netadapt.network.attributes import needs_channels
 from netadapt.network.batch_norm import call
+from netadapt.network.bench import rebatched, without_hooks
 from netadapt.network.groups import layer_of
 from netadapt.network.labels import RANK_ASKED, RANK_INPUT
 from netadapt.network.network import Network
 from netadapt.network.operation import Parameter, Propagation, Value
 from netadapt.network.propagation import propagate
-from netadapt.network.prove import without_hooks
 from netadapt.network.source import SourceLine, line_in_text, line_of_error
 from netadapt.network.surgery import tensors_of
+
+logger = logging.getLogger("netadapt")
 
 
 def trace(model: nn.Module, example_inputs: Any, *, prove: bool = True, keep: Sequence[str] = ()) -> Network:
@@ -44,16 +46,44 @@ def trace(model: nn.Module, example_inputs: Any, *, prove: bool = True, keep: Se
     Raises:
         ModelError: the model cannot be traced; the message says what, where and what to do.
     """
-    _check_model(model)
-    subject = _clean_copy(model)
-    _check_forward(subject, example_inputs)
-    exported = _export(subject, example_inputs)
-    found = _propagate(exported, subject)
-    _keep(keep, found, subject)
-    network = Network(model, example_inputs, found)
+    network = Network(model, example_inputs, _follow(model, example_inputs, keep))
     if prove:
         network.prove()
     return network
+
+
+def _follow(model: nn.Module, inputs: Any, keep: Sequence[str]) -> Propagation:
+    """Return what the graph of ``model`` says about its channels."""
+    _check_model(model)
+    subject = _clean_copy(model)
+    _check_forward(subject, inputs)
+    state = Propagation(shapes={name: tuple(t.shape) for name, t in tensors_of(subject).items()})
+    empty = torch.empty(0, dtype=torch.int64)
+    state.channels = {name: (empty, empty) for name, part in subject.named_modules() if needs_channels(part)}
+    _propagate(_export(subject, inputs), subject, state)
+    if any(name not in state.used for name, _ in subject.named_parameters()):
+        _follow_training(subject, inputs, state)
+    state.channels = {k: v for k, v in state.channels.items() if v[1].numel()}
+    _keep(keep, state, subject)
+    return state
+
+
+def _follow_training(model: nn.Module, inputs: Any, state: Propagation) -> None:
+    """Let layers that only train mode uses (auxiliary heads) follow what they read; they themselves stay."""
+    known = len(state.atoms.slots)
+    training = Propagation(
+        atoms=state.atoms, channels=state.channels, used=state.used, shapes=state.shapes, sized=state.sized
+    )
+    try:
+        exported = _export(model.train(), rebatched(inputs))  # one image may be too few for a batch norm
+    except ModelError as error:
+        logger.debug("train mode cannot be traced: %s", error)
+        return
+    _propagate(exported, model, training)
+    for slot in state.atoms.slots[known:]:
+        if slot.role == "output":
+            atoms = torch.arange(slot.start, slot.start + slot.size)
+            state.atoms.pin(atoms, "only train mode uses it")
 
 
 def _check_model(model: nn.Module) -> None:
@@ -165,14 +195,11 @@ def _at(where: SourceLine | None) -> str:
     return f" at {where}" if where else ""
 
 
-def _propagate(exported: torch.export.ExportedProgram, model: nn.Module) -> Propagation:
+def _propagate(exported: torch.export.ExportedProgram, model: nn.Module, state: Propagation) -> None:
     canonical = {id(t): name for name, t in tensors_of(model).items()}
     everything = dict(model.named_parameters(remove_duplicate=False)) | dict(
         model.named_buffers(remove_duplicate=False)
     )
-    state = Propagation(shapes={name: tuple(t.shape) for name, t in tensors_of(model).items()})
-    empty = torch.empty(0, dtype=torch.int64)
-    state.channels = {name: (empty, empty) for name, part in model.named_modules() if needs_channels(part)}
     inputs: dict[str, Value] = {}
     nodes = {n.name: n for n in exported.graph.nodes if n.op == "placeholder"}
     for spec in exported.graph_signature.input_specs:
@@ -189,8 +216,6 @@ def _propagate(exported: torch.export.ExportedProgram, model: nn.Module) -> Prop
         else:
             inputs[name] = state.atoms.unknown(shape, "it meets a constant tensor that is neither parameter nor buffer")
     propagate(exported.graph_module, inputs, state, model)
-    state.channels = {k: v for k, v in state.channels.items() if v[1].numel()}
-    return state
 
 
 def _keep(patterns: Sequence[str], found: Propagation, model: nn.Module) -> None:

@@ -125,20 +125,6 @@ def test_computed_weights_are_pinned():
     assert network.macs() == 2 * 64 * (3 * 8 + 8 * 6 + 6 * 4)
 
 
-def test_grouped_convolution_keeps_its_groups():
-    net = nn.Sequential(nn.Conv2d(3, 12, 1), nn.Conv2d(12, 18, 3, groups=3), nn.Conv2d(18, 2, 1))
-    network = trace(net, IMAGE)
-    assert network.widths == {"0": 4, "1": 6}
-    small = network.shrink({"0": [0, 2], "1": [1, 2, 5]})
-    assert (small[1].groups, small[1].in_channels, small[1].out_channels) == (3, 6, 9)
-
-
-def test_transposed_grouped_convolution_is_pinned():
-    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, 8, 2, groups=4), nn.Conv2d(8, 2, 1))
-    network = trace(net, IMAGE)
-    assert network.groups == () and "grouped conv_transpose2d has no rule" in network.pinned[0].reason
-
-
 def test_an_unusual_call_of_a_known_operation_is_pinned():
     network = trace(Between(lambda x: F.pad(x, (0, 0, 0, 0, 0, 0, 1, 1)), 8), IMAGE)
     assert all(network.equals_masked({g.name: [0]}) < 1e-10 for g in network.groups)

@@ -46,22 +46,16 @@ def convolution(op: Operation) -> Value:
 def _weight_atoms(op: Operation, weight: Parameter, channels: Tensor, groups: int) -> tuple[Tensor, Tensor, Kind]:
     """Tie the weight to the channels that come in; return labels of the outputs, labels of what is summed, the kind."""
     transposed = "transpose" in op.name
-    out_dim, in_dim = (1, 0) if transposed else (0, 1)
     if groups == 1:
-        fan_in = op.axis(weight, in_dim, "input")
-        outputs = op.axis(weight, out_dim, "output")
+        out_dim, in_dim = (1, 0) if transposed else (0, 1)
+        fan_in, outputs = op.axis(weight, in_dim, "input"), op.axis(weight, out_dim, "output")
         op.tie(fan_in, channels)
         return outputs, fan_in, "conv"
-    if groups == channels.numel() and not transposed:
-        own = op.axis(weight, 0)  # (groups * multiplier,)
+    if groups == channels.numel():
+        own = op.axis(weight, 0)  # (groups * multiplier,), transposed (groups,)
         op.tie(own.reshape(groups, -1), channels[:, None])
-        return own, ONE, "depthwise"
-    if transposed:
-        atoms = [op.axis(weight, dim) for dim in (0, 1)]
-        for part in (*atoms, channels):
-            op.pin(part, f"grouped {op.name} has no rule")
-        return atoms[1].repeat(groups), atoms[0][: len(atoms[0]) // groups], "grouped"
-    return _grouped(op, weight, channels, groups)
+        return own.repeat_interleave(weight.shape[1]) if transposed else own, ONE, "depthwise"
+    return _transposed(op, weight, channels, groups) if transposed else _grouped(op, weight, channels, groups)
 
 
 def _grouped(op: Operation, weight: Parameter, channels: Tensor, groups: int) -> tuple[Tensor, Tensor, Kind]:
@@ -71,6 +65,15 @@ def _grouped(op: Operation, weight: Parameter, channels: Tensor, groups: int) ->
     local = outputs.reshape(groups, -1)
     op.tie(local, local[:1])
     return outputs, fan_in, "grouped"
+
+
+def _transposed(op: Operation, weight: Parameter, channels: Tensor, groups: int) -> tuple[Tensor, Tensor, Kind]:
+    """As `_grouped`, but the weight holds the inputs of all groups one by one and their outputs once."""
+    fan_in, outputs = op.axis(weight, 0, "input"), op.axis(weight, 1, "output")
+    op.tie(fan_in, channels)
+    local = fan_in.reshape(groups, -1)
+    op.tie(local, local[:1])
+    return outputs.repeat(groups), local[0], "grouped"
 
 
 def _tie_bias(op: Operation, outputs: Tensor) -> None:

@@ -26,7 +26,7 @@ FREE = """
 CONSTANT = """
     _assert_tensor_metadata _assert_scalar _assert_async sym_constrain_range_for_size arange empty full linspace
     ones rand randn scalar_tensor zeros eye empty_like full_like new_empty new_full new_ones new_zeros ones_like
-    zeros_like rand_like randn_like
+    zeros_like rand_like randn_like bernoulli exponential geometric normal uniform
 """
 
 

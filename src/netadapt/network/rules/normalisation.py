@@ -30,11 +30,14 @@ def per_channel(op: Operation) -> Value:
 
 @rule("group_norm", kind="norm")
 def group_norm(op: Operation) -> Value:
-    """Exact only with one channel per group, where it is an instance norm."""
-    labels = op.labels("input")
-    if op.args["num_groups"] == labels.shape[1]:
-        return _tie_channels(op, labels)
-    return op.pin_all("group_norm mixes the statistics of several channels: removing one would change the others")
+    """Statistics of several channels at a time: exact where these go together, so that a unit is a whole group."""
+    labels, count = op.labels("input"), int(op.args["num_groups"])
+    channels = vector(labels, 1)
+    if channels is None or count == 1 < len(channels) or _opaque(op, labels):
+        return op.pin_all(f"{op.name} mixes the statistics of all channels: removing one would change the others")
+    groups = channels.reshape(count, -1)
+    op.tie(groups, groups[:, :1])
+    return _tie_channels(op, labels)
 
 
 @rule("layer_norm rms_norm", kind="norm")
