@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netadapt.network.structure import ChannelGroup
+from netadapt.baselines.one_shot import sampled_widths
+from netadapt.baselines.uniform import uniform_widths
+from netadapt.network.structure import AxisUse, ChannelGroup
 from netadapt.proposals import Chooser, Proposal, allowed_widths, merge, partial
 
 
@@ -36,6 +38,27 @@ def test_allowed_widths_are_multiples_below_the_current_width() -> None:
     assert allowed_widths(group("a", 64), 20, 8, 12).tolist() == [16]
     assert allowed_widths(group("a", 64, multiple=12), 64, 8, 8).tolist() == [24, 48]
     assert allowed_widths(group("a", 8), 8, 8, 8).tolist() == []
+
+
+def blocks(name: str, width: int, produced: int, consumed: int, minimum: int = 1) -> ChannelGroup:
+    """A group whose units are blocks of channels: ``produced`` where they are computed, ``consumed`` where used."""
+    axes = (
+        AxisUse("a.weight", 0, np.arange(width * produced).reshape(width, produced), "output"),
+        AxisUse("b.weight", 1, np.arange(width * consumed).reshape(width, consumed), "input"),
+        AxisUse("a.scale", 0, np.arange(width).reshape(width, 1), "elementwise"),
+    )
+    return ChannelGroup(name=name, width=width, layers=("a", "b"), axes=axes, minimum=minimum)
+
+
+def test_the_multiple_and_the_minimum_count_channels_where_units_are_blocks() -> None:
+    heads = blocks("heads", 12, 3 * 64, 64)
+    assert allowed_widths(heads, 12, 8, 8).tolist() == list(range(1, 12))
+    assert allowed_widths(blocks("small heads", 6, 12, 12), 6, 8, 8).tolist() == [2, 4]
+    assert allowed_widths(blocks("halves", 16, 2, 1), 16, 8, 8).tolist() == [4, 8, 12]
+    assert allowed_widths(blocks("flattened", 24, 1, 49), 24, 8, 8).tolist() == [8, 16]
+    assert allowed_widths(blocks("many", 12, 4, 4, minimum=3), 12, 8, 32).tolist() == [8, 10]
+    assert uniform_widths([heads], multiple=8, minimum=8)[:, 0].tolist() == list(range(12, 0, -1))
+    assert sampled_widths(heads, 8, 8) == [9, 6, 4, 3, 1]
 
 
 @settings(max_examples=60, deadline=None)

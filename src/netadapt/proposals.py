@@ -50,12 +50,11 @@ def allowed_widths(group: ChannelGroup, current: int, multiple: int, minimum: in
     Args:
         group: whose own ``multiple`` and ``minimum`` hold too.
         current: its width now.
-        multiple: granularity of the search (8: kernels are slower for 7 channels than for 8).
-        minimum: smallest width that the search may leave.
+        multiple: granularity of the search in channels (8: kernels are slower for 7 channels than for 8).
+        minimum: smallest number of channels that the search may leave.
     """
-    grain = int(np.lcm(multiple, group.multiple))
-    least = max(minimum, group.minimum, 1)
-    return np.arange(-(-least // grain) * grain, current, grain, dtype=np.int64)
+    step, least = group.grid(multiple, minimum)
+    return np.arange(least, current, step, dtype=np.int64)
 
 
 class NumFilters(Protocol):

@@ -24,8 +24,9 @@ def test_groups_say_who_goes_with_whom_and_what_they_save(tiny, platform) -> Non
     for group in found.groups:
         smaller = network.macs({group.name: group.minimum})
         assert group.macs_share == pytest.approx(1 - smaller / network.macs())
-    assert [pin["layer"] for pin in found.pinned] == ["head"]
-    assert all(pin["reason"] for pin in found.pinned)
+    assert [pin.layer for pin in found.pinned] == ["head"]
+    assert all(pin.reason for pin in found.pinned)
+    assert found.pinned_share == network.pinned_share == 0.0
 
 
 def test_latencies_are_those_of_the_device(tiny, platform) -> None:

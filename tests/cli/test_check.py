@@ -40,3 +40,53 @@ def test_a_task_that_does_not_fit_is_named(cli) -> None:
     answer = cli("check", "resnet20?classes=7", "-p", "simulated", "--task", "digits")
     assert answer.code == 2
     assert "7" in answer.err
+
+
+STUBBORN = """
+import torch
+from torch import nn
+
+
+class Stubborn(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dim = 16
+        self.first, self.second, self.third = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 1), nn.Conv2d(16, 24, 1)
+        self.fc = nn.Linear(24, 4)
+
+    def forward(self, x):
+        x = self.first(x).softmax(1)
+        x = self.second(x)
+        n = x.shape[0]
+        x = x.view(n, self.dim, 8, 8)
+        return self.fc(self.third(x).mean((2, 3)))
+
+
+def build():
+    return Stubborn(), torch.zeros(1, 3, 8, 8)
+"""
+
+
+def test_what_is_pinned_is_told_with_reason_line_and_share(cli, tmp_path) -> None:
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    source = f"{tmp_path}/stubborn.py:build"
+    told = json.loads(cli("check", source, "-p", "simulated", "--quick", "--json").out)
+    lines = [number for number, line in enumerate(STUBBORN.splitlines(), 1) if "softmax" in line or "view" in line]
+    softmax, view = (f"stubborn.py:{number}" for number in lines)
+    pinned = {pin["layer"]: pin for pin in told["pinned"]}
+    assert pinned["first"] == {"layer": "first", "reason": "softmax runs over channels", "where": softmax}
+    assert pinned["second"]["reason"].startswith("tied to the constant 16 (self.dim) in forward")
+    assert pinned["second"]["where"] == view
+    assert pinned["fc"] == {"layer": "fc", "reason": "its channels are the network's output", "where": ""}
+    free, fixed = 64 * 16 * 24 + 24 * 4, 64 * (3 * 16 + 16 * 16)
+    assert abs(told["pinned_share"] - fixed / (free + fixed)) < 1e-12
+    answer = cli("check", source, "-p", "simulated", "--quick", "--keep", "th*")
+    assert "first: softmax runs over channels (" + softmax + ")" in answer.out
+    assert "Nothing can be removed" in answer.out and "you asked to keep 'th*'" in answer.out
+    assert "100.0 % of the MACs are in layers that no group makes cheaper" in answer.out
+
+
+def test_keep_that_names_nothing_is_refused_with_a_suggestion(cli, source: str) -> None:
+    answer = cli("check", source, "-p", "simulated", "--quick", "--keep", "33")
+    assert answer.code == 2
+    assert "keep names '33', which is no module" in answer.err and "did you mean" in answer.err

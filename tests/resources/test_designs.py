@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netadapt.network.structure import ChannelGroup
+from netadapt.network.structure import AxisUse, ChannelGroup
 from netadapt.resources.designs import design
 
 
@@ -56,3 +56,9 @@ def test_it_covers_small_large_and_uniform_networks(mobile):
 def test_a_network_with_few_combinations_gives_them_all():
     network = _Groups((ChannelGroup("g", 4, (), ()),))
     assert sorted(design(network, 50, 0)[:, 0]) == [1, 2, 3]
+
+
+def test_units_that_are_blocks_of_channels_need_no_multiple_of_their_own():
+    axis = AxisUse("qkv.weight", 0, np.arange(12 * 64).reshape(12, 64), "output")
+    network = _Groups((ChannelGroup("heads", 12, (), (axis,)),))
+    assert sorted(design(network, 50, 0)[:, 0]) == list(range(1, 12))

@@ -268,9 +268,11 @@ class Adaptation:
                 "method": self.config.search.method,
                 "platform": self.platform.name,
                 "budget": self.budget,
+                "metric": test.name,
                 "initial": initial,
                 "groups": [{"name": g.name, "width": g.width, "layers": list(g.layers)} for g in self.network.groups],
                 "pinned": [asdict(pinned) for pinned in self.network.pinned],
+                "pinned_share": self.network.pinned_share,
                 "noise": {
                     "half_width_ms": measurement.half_width_ms,
                     "relative": measurement.relative_half_width,

@@ -191,7 +191,9 @@ def final(
 
 
 def standard_error(score: Score) -> float | None:
-    """Return the standard error of an accuracy in 0..1; ``None`` if the number of samples is not known."""
+    """Return the standard error of a metric: the task's own, or that of an accuracy; ``None`` if neither is known."""
+    if score.standard_error is not None:
+        return score.standard_error
     if not score.count or not 0 <= score.metric <= 1:
         return None
     return math.sqrt(score.metric * (1 - score.metric) / score.count)

@@ -19,17 +19,15 @@ def uniform_widths(groups: Sequence[ChannelGroup], *, multiple: int, minimum: in
 
     Args:
         groups: of the original network.
-        multiple: widths are rounded to the nearest multiple of this (and of the group's own).
-        minimum: smallest width (or the original, where that is smaller).
+        multiple: widths are rounded to the nearest that has a multiple of so many channels.
+        minimum: smallest number of channels (or the original, where that is smaller).
 
     Returns:
         ``(m, groups)``; the first row is the original.
     """
     full = np.array([group.width for group in groups], dtype=np.int64)
-    grain = np.array([np.lcm(multiple, group.multiple) for group in groups])
-    least = np.array([max(minimum, group.minimum) for group in groups])
-    scaled = _FACTORS[:, None] * full
-    rounded = np.maximum(np.round(scaled / grain) * grain, -(-least // grain) * grain)
+    step, least = np.array([group.grid(multiple, minimum) for group in groups], dtype=np.int64).reshape(-1, 2).T
+    rounded = np.maximum(np.round(_FACTORS[:, None] * full / step) * step, least)
     rows = np.minimum(rounded, full).astype(np.int64)
     rows[0] = full
     return np.array(list(dict.fromkeys(map(tuple, rows.tolist()))), dtype=np.int64)

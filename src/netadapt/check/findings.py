@@ -18,7 +18,7 @@ from netadapt.check.costs import Row, metering_of, rows_of, take_measurements
 from netadapt.check.forecast import Forecast, forecast
 from netadapt.check.speed import measure_speed
 from netadapt.errors import BudgetError, NetAdaptError
-from netadapt.network import Network, trace
+from netadapt.network import Network, Pinned, trace
 from netadapt.platforms import Measurement, Platform
 from netadapt.runs.settings import MeasureSection, SearchSection
 from netadapt.training.task import Task
@@ -75,7 +75,8 @@ class Findings:
         model: class of the network.
         inputs: shapes of the example input.
         macs, parameters: of the original.
-        groups, pinned: what can be removed, and what cannot with the reason.
+        groups, pinned: what can be removed, and what cannot with the reason and the source line.
+        pinned_share: part of the MACs, 0 to 1, that is in layers whose cost no group can change.
         measurement: of the original.
         smallest_step_ms: 3 times the half-width of a measurement; smaller savings cannot be told from none.
         floor: the smallest network that a search may build; ``None`` where nothing can be removed.
@@ -90,7 +91,8 @@ class Findings:
     macs: int
     parameters: int
     groups: tuple[GroupRow, ...]
-    pinned: tuple[dict[str, str], ...]
+    pinned: tuple[Pinned, ...]
+    pinned_share: float
     measurement: Measurement
     smallest_step_ms: float
     floor: Row | None
@@ -111,6 +113,7 @@ def check(
     *,
     task: Task | None = None,
     budget: str = "50%",
+    keep: Sequence[str] = (),
     quick: bool = False,
     tell: Tell = lambda what: None,
 ) -> Findings:
@@ -122,17 +125,18 @@ def check(
         platform: where it is measured.
         task: gives the number of images for the forecast, and real batches to time.
         budget: that the forecast is for.
+        keep: modules (names or patterns) whose output channels must stay, as in `netadapt.trace`.
         quick: fewer sessions and no forecast.
         tell: told what is being done.
 
     Raises:
-        ModelError: the network cannot be traced.
+        ModelError: the network cannot be traced, or ``keep`` names no module.
         PlatformError: the platform cannot run it.
         BudgetError: ``budget`` cannot be read or is of an unknown resource.
     """
     Budget.parse(budget)
     tell("tracing the network")
-    network = trace(model, example_inputs)
+    network = trace(model, example_inputs, keep=keep)
     search = SearchSection()
     rows = rows_of(network, search)
     tell(f"measuring {len(rows) + 1} networks on {platform.name}")
@@ -161,7 +165,8 @@ def check(
         macs=network.macs(),
         parameters=network.parameters(),
         groups=tuple(_groups(network, rows[0].widths if rows else {})),
-        pinned=tuple(asdict(pinned) for pinned in network.pinned),
+        pinned=network.pinned,
+        pinned_share=network.pinned_share,
         measurement=taken.original,
         smallest_step_ms=_STEPS_PER_NOISE * taken.original.half_width_ms,
         floor=taken.rows[0] if taken.rows else None,

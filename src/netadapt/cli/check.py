@@ -22,17 +22,21 @@ def command(
         typer.Option("--task", "-t", help="digits | parquet:DIR | folder:DIR | file.py:function; for the forecast."),
     ] = None,
     budget: Annotated[str, typer.Option("--budget", "-b", help="That the forecast is for.")] = "50%",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", help="Module whose output channels stay, e.g. head or 'blocks.0.*'; repeatable."),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer sessions, no forecast.")] = False,
     as_json: Json = False,
 ) -> None:
     """Look before training: what can go, noise, time.
 
-    Groups, pinned layers with the reason, latency with its noise, the floor, the smallest honest step, which budgets
-    can be reached, what uniform width would give, and how long a run takes. Nothing is trained.
+    Groups, pinned layers with the reason and the source line, latency with its noise, the floor, the smallest honest
+    step, which budgets can be reached, what uniform width would give, and how long a run takes. Nothing is trained.
     """
     from netadapt.cli.findings import text
 
-    findings, name = _check(model, platform, task, budget, quick)
+    findings, name = _check(model, platform, task, budget, keep or [], quick)
     if as_json:
         result_json(findings.to_json() | {"source": model, "platform": name})
     else:
@@ -44,7 +48,9 @@ def command(
         )
 
 
-def _check(source: str, platform_name: str, task_name: str | None, budget: str, quick: bool) -> tuple[Findings, str]:
+def _check(
+    source: str, platform_name: str, task_name: str | None, budget: str, keep: list[str], quick: bool
+) -> tuple[Findings, str]:
     from netadapt.check import check
     from netadapt.models import resolve_model
     from netadapt.platforms import resolve_platform
@@ -60,7 +66,9 @@ def _check(source: str, platform_name: str, task_name: str | None, budget: str, 
                 shape = tuple(getattr(example_inputs, "shape", ()))
                 task = resolve_task(task_name, resolution=int(shape[-1]) if len(shape) == 4 else None)
                 check_fit(model, example_inputs, task)
-            findings = check(model, example_inputs, platform, task=task, budget=budget, quick=quick, tell=tell)
+            findings = check(
+                model, example_inputs, platform, task=task, budget=budget, keep=keep, quick=quick, tell=tell
+            )
         return findings, platform.name
     finally:
         platform.close()

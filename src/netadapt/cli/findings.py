@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from netadapt.budget import format_quantity
 from netadapt.check import Findings
 from netadapt.cli.output import seconds
 from netadapt.report.table import table
 
-#: layers of a group that are named before "(+n)"
-_NAMED = 3
+#: layers of a group, and of a reason, that are named before "(+n)"
+_NAMED, _NAMED_PINNED = 3, 6
 
 
 def text(found: Findings, source: str, platform: str) -> str:
@@ -19,10 +21,7 @@ def text(found: Findings, source: str, platform: str) -> str:
         source: the MODEL as given.
         platform: canonical name.
     """
-    parts = [_head(found, source, platform), _groups(found)]
-    if found.pinned:
-        rows = [[pin["layer"], pin["reason"]] for pin in found.pinned]
-        parts.append("kept whole\n" + "\n".join(f"  {layer}: {reason}" for layer, reason in rows))
+    parts = [_head(found, source, platform), _groups(found), _pinned(found)]
     if found.floor is not None:
         parts += [_limits(found), _uniform(found)]
     parts.append(_forecast(found))
@@ -54,15 +53,30 @@ def _groups(found: Findings) -> str:
     lines = [f"{'group':<{column}}  width  minimum  MACs saved  goes with"]
     for group in found.groups:
         others = [layer for layer in group.layers if layer != group.name]
-        more = f" (+{len(others) - _NAMED})" if len(others) > _NAMED else ""
         share = f"{100 * group.macs_share:.1f} %"
         lines.append(
-            f"{group.name:<{column}}  {group.width:>5}  {group.minimum:>7}  {share:>10}  "
-            f"{', '.join(others[:_NAMED])}{more}"
+            f"{group.name:<{column}}  {group.width:>5}  {group.minimum:>7}  {share:>10}  {_first(others, _NAMED)}"
         )
     return f"{len(found.groups)} groups over {layers} layers (MACs saved: by this group alone, at its minimum)\n" + (
         "\n".join(lines)
     )
+
+
+def _first(names: Sequence[str], count: int) -> str:
+    more = f" (+{len(names) - count})" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
+def _pinned(found: Findings) -> str:
+    """Return what is kept whole, layers with the same reason at the same line together."""
+    together: dict[str, list[str]] = {}
+    for pin in found.pinned:
+        together.setdefault(pin.text, []).append(pin.layer or "the network")
+    if not together:
+        return ""
+    share = f"{100 * found.pinned_share:.1f} % of the MACs are in layers that no group makes cheaper"
+    lines = [f"  {_first(layers, _NAMED_PINNED)}: {text}" for text, layers in together.items()]
+    return f"kept whole ({share})\n" + "\n".join(lines)
 
 
 def _limits(found: Findings) -> str:

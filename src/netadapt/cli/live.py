@@ -73,7 +73,7 @@ def _bar(progress: Progress, length: int) -> str:
     )
     accuracy = ""
     if progress.accuracy is not None and progress.start_accuracy is not None:
-        accuracy = f"   acc {100 * progress.accuracy:.1f} % (start {100 * progress.start_accuracy:.1f})"
+        accuracy = f"   {progress.metric} {100 * progress.accuracy:.1f} % (start {100 * progress.start_accuracy:.1f})"
     return f"{start} |{'#' * filled}{'-' * (length - filled)}| {budget}   now {now}{accuracy}"
 
 

@@ -26,6 +26,7 @@ class Progress:
         start, budget, now: of that resource, in its unit; ``None`` before they are known.
         noise: relative half-width of a measurement.
         accuracy: of the last step, on the selection split; ``start_accuracy`` of the original.
+        metric: what the task calls it.
         iteration: that is going on; 0 before the search.
         proposals: of this iteration: name and a word on how it is.
         widths: of the original.
@@ -39,6 +40,7 @@ class Progress:
     noise: float | None = None
     accuracy: float | None = None
     start_accuracy: float | None = None
+    metric: str = "accuracy"
     iteration: int = 0
     proposals: dict[str, str] = field(default_factory=dict)
     widths: dict[str, int] = field(default_factory=dict)
@@ -90,6 +92,7 @@ class Progress:
         initial = data["initial"]
         self.start = self.now = initial["resources"][self.resource]
         self.start_accuracy = self.accuracy = initial.get("accuracy_selection")
+        self.metric = str(data.get("metric") or "accuracy")
         self.noise = (data.get("noise") or {}).get("relative")
         self.widths = {group["name"]: group["width"] for group in data.get("groups", ())}
 

@@ -33,16 +33,16 @@ def _head(told: dict[str, Any]) -> list[str]:
     limits = ", ".join(f"{name} {format_quantity(limit, name)}" for name, limit in told["budget"].items())
     lines += [f"model      {told['model']}", f"platform   {told['platform']}"]
     lines += [f"budget     {limits} ({'met' if told['met'] else 'not met yet'})"]
-    lines += [_network("original", told["initial"])]
+    lines += [_network("original", told["initial"], told["metric"])]
     if told["final"] is not None:
-        lines += [_network("found", told["final"])]
+        lines += [_network("found", told["final"], told["metric"])]
     if told["stop"]:
         lines += [f"stopped    {told['stop'].get('detail') or told['stop'].get('reason')}"]
     images = f"{told['training_images']:,} training and {told['forward_images']:,} other images"
     return [*lines, f"effort     {images}, search {seconds(told['search_seconds'])}"]
 
 
-def _network(name: str, entry: dict[str, Any]) -> str:
+def _network(name: str, entry: dict[str, Any], metric: str) -> str:
     from netadapt.budget import format_quantity
     from netadapt.report.table import percent
 
@@ -51,7 +51,9 @@ def _network(name: str, entry: dict[str, Any]) -> str:
         for key, resource in (("latency_ms", "latency"), ("macs", "macs"), ("parameters", "parameters"))
         if entry.get(key) is not None
     ]
-    parts += [f"{percent(entry[key])} on {split}" for key, split in _SPLITS.items() if entry.get(key) is not None]
+    parts += [
+        f"{metric} {percent(entry[key])} on {split}" for key, split in _SPLITS.items() if entry.get(key) is not None
+    ]
     return f"{name:<10} {', '.join(parts)}"
 
 

@@ -54,6 +54,23 @@ class ChannelGroup:
     minimum: int = 1
     multiple: int = 1
 
+    @property
+    def channels(self) -> int:
+        """How many channels a unit is in the widest layer that computes it: 1, or a block such as an attention head."""
+        return max((use.indices.shape[1] for use in self.axes if use.role == "output"), default=1)
+
+    def grid(self, multiple: int, minimum: int) -> tuple[int, int]:
+        """Return the step of the widths that a search may choose, and the smallest of them.
+
+        Args:
+            multiple: of how many *channels*; a unit that is a block of 64 of them is a multiple of 8 already, one of
+                2 needs 4 units. The group's own ``multiple`` of units holds besides.
+            minimum: smallest number of channels; the group's own ``minimum`` of units holds besides.
+        """
+        step = math.lcm(multiple // math.gcd(multiple, self.channels), self.multiple)
+        least = max(-(-minimum // self.channels), self.minimum, 1)
+        return step, -(-least // step) * step
+
 
 @dataclass(frozen=True)
 class Pinned:

@@ -10,7 +10,7 @@ from netadapt.budget import UNITS, format_quantity
 from netadapt.report.compare import agreement, half_width, images_of, standard_error
 from netadapt.report.table import LABELS
 from netadapt.runs.state import Data, State
-from netadapt.runs.status import INITIAL, groups_text, summarise
+from netadapt.runs.status import INITIAL, groups_text, metric_of, summarise
 
 Figure = dict[str, Any]
 
@@ -28,7 +28,7 @@ _FONT = {"family": "Inter, system-ui, -apple-system, Segoe UI, Roboto, sans-seri
 
 
 def curve(runs: Sequence[tuple[str, State]]) -> Figure:
-    """Return accuracy against latency for one run or several, with error bars and budgets.
+    """Return the metric against latency for one run or several, with error bars and budgets.
 
     Args:
         runs: name and state of each.
@@ -42,7 +42,9 @@ def curve(runs: Sequence[tuple[str, State]]) -> Figure:
         traces += _run_traces(state, prefix, colour, colour if several else UNIFORM)
         limit = ((state.start or {}).get("budget") or {}).get("latency")
         limits |= {} if limit is None else {float(limit): None}
-    layout = _layout("latency (ms), measured", "accuracy (%)", height=440)
+    metrics = {metric_of(state) for _, state in runs}
+    metric = escape(metrics.pop()) if len(metrics) == 1 else "metric"
+    layout = _layout("latency (ms), measured", f"{metric} (%)", height=440)
     line = {"color": LIMIT, "width": 1.5, "dash": "dash"}
     layout["shapes"] = [
         {"type": "line", "x0": limit, "x1": limit, "yref": "paper", "y0": 0, "y1": 1, "line": line} for limit in limits

@@ -11,26 +11,31 @@ from netadapt.runs.status import latency_of
 
 _Z95 = 1.96
 
+Word = Literal["beats", "ties with", "loses to", "open"]
+
 
 @dataclass(frozen=True)
 class UniformVerdict:
     """The final network against the uniformly narrower one.
 
     Attributes:
-        word: what the difference says at 95 % confidence.
-        difference: test accuracy of the final network minus that of the uniform one, as a fraction.
-        half_width: half the 95 % confidence interval of the difference.
+        word: what the difference says at 95 % confidence; ``open`` where nothing is known of its error.
+        difference: test accuracy (or other metric) of the final network minus that of the uniform one, as a fraction.
+        half_width: half the 95 % confidence interval of the difference, ``None`` if it is not known.
         final_ms, uniform_ms: their latencies, where measured.
     """
 
-    word: Literal["beats", "ties with", "loses to"]
+    word: Word
     difference: float
-    half_width: float
+    half_width: float | None
     final_ms: float | None
     uniform_ms: float | None
 
     def __str__(self) -> str:
         """Return e.g. ``beats uniform width by 2.6 ± 1.1 points``."""
+        if self.half_width is None:
+            how = f"{100 * abs(self.difference):.1f} points {'below' if self.difference < 0 else 'above'} uniform width"
+            return f"is {how} (whether that is chance is not known: the task gives no standard error)"
         points = f"{100 * abs(self.difference):.1f} ± {100 * self.half_width:.1f} points"
         if self.word == "ties with":
             return f"ties with uniform width ({100 * self.difference:+.1f} ± {100 * self.half_width:.1f} points)"
@@ -44,10 +49,10 @@ def uniform_verdict(state: State) -> UniformVerdict | None:
     ours, theirs = final_accuracy(state), float(state.uniform["accuracy_test"])
     if ours is None:
         return None
-    difference = ours - theirs
-    half_width = _Z95 * _difference_error(state, ours, theirs)
-    word: Literal["beats", "ties with", "loses to"] = "ties with"
-    if abs(difference) > half_width:
+    difference, error = ours - theirs, _difference_error(state, ours, theirs)
+    half_width = None if error is None else _Z95 * error
+    word: Word = "open" if half_width is None else "ties with"
+    if half_width is not None and abs(difference) > half_width:
         word = "beats" if difference > 0 else "loses to"
     final_ms = latency_of(state.final)
     return UniformVerdict(word, difference, half_width, final_ms, latency_of(state.uniform))
@@ -62,15 +67,24 @@ def final_accuracy(state: State) -> float | None:
     return None if accuracy is None else float(accuracy)
 
 
-def _difference_error(state: State, ours: float, theirs: float) -> float:
-    """Return the standard error of the difference: the run's own (paired) where it gives one, else of two samples."""
+def _difference_error(state: State, ours: float, theirs: float) -> float | None:
+    """Return the standard error of the difference: the run's own (paired) where it gives one, else of two samples.
+
+    ``None`` if nothing is known.
+    """
     uniform = state.uniform or {}
     if uniform.get("difference_se") is not None:
         return float(uniform["difference_se"])
     images = images_of(state, "test")
-    own = (state.final or {}).get("accuracy_se") or standard_error(ours, images)
-    other = uniform.get("accuracy_se") or standard_error(theirs, images)
-    return math.hypot(own or other or 0.0, other or own or 0.0)
+    own = _known((state.final or {}).get("accuracy_se"), standard_error(ours, images))
+    other = _known(uniform.get("accuracy_se"), standard_error(theirs, images))
+    if own is None and other is None:
+        return None
+    return math.hypot(_known(own, other) or 0.0, _known(other, own) or 0.0)
+
+
+def _known(first: float | None, second: float | None) -> float | None:
+    return second if first is None else first
 
 
 def images_of(state: State, split: str) -> int | None:

@@ -54,6 +54,7 @@ class RunPage:
     trust: tuple[Trust, ...]
     steps: tuple[Mapping[str, str], ...]
     pinned: tuple[Data, ...]
+    pinned_share: float | None
     environment: tuple[tuple[str, str], ...]
     config: str
 
@@ -86,6 +87,7 @@ def read_page(folder: Path) -> RunPage:
         trust=tuple(_trust(state)),
         steps=tuple(_steps(state)),
         pinned=tuple((state.start or {}).get("pinned") or ()),
+        pinned_share=(state.start or {}).get("pinned_share"),
         environment=tuple(_flat(_environment(folder))),
         config=_text(inside(folder, CONFIG)),
     )
@@ -124,7 +126,7 @@ def _headline(state: State, told: Mapping[str, Any]) -> str:
     before, after = told["initial"]["accuracy"], final_accuracy(state)
     price = ""
     if before is not None and after is not None:
-        price = f", with {100 * abs(after - before):.1f} points {'less' if after < before else 'more'} accuracy"
+        price = f", with {100 * abs(after - before):.1f} points {'less' if after < before else 'more'} {told['metric']}"
     return f"{start / now:.2f} times as fast: {now:.3g} ms instead of {start:.3g} ms{price}."
 
 
@@ -144,7 +146,7 @@ def _tiles(state: State, told: Mapping[str, Any]) -> Iterator[tuple[str, str, st
     if state.start is None:
         return
     for label, value, before, change in ((r[0], r[2], r[1], r[3]) for r in comparison(state)):
-        if label in ("latency", "accuracy (test)", "multiply-accumulates") and value:
+        if label in ("latency", f"{told['metric']} (test)", "multiply-accumulates") and value:
             yield label, value, f"was {before} ({change})" if change else ""
     if told["search_images"]:
         yield "images trained on in the search", f"{told['search_images']:,}", f"in {_duration(told['search_seconds'])}"
@@ -277,6 +279,12 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def metric_word(pages: list[RunPage]) -> str:
+    """Return the name of the metric that all runs share, or a word for any."""
+    names = {str(page.told["metric"]) for page in pages}
+    return names.pop() if len(names) == 1 else "metric"
 
 
 def overview(pages: list[RunPage]) -> list[tuple[str, ...]]:

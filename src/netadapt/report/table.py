@@ -63,10 +63,9 @@ def comparison(state: State) -> list[tuple[str, str, str, str]]:
     after: Data = told["final"] or next(iter(reversed(told["family"][1:])), {})
     rows = [_resource_row(name, before["resources"], _costs(after)) for name in UNITS]
     accuracy = final_accuracy(state)
-    rows.append(_accuracy_row("accuracy (test)", before.get("accuracy"), accuracy))
-    rows.append(
-        _accuracy_row("accuracy (selection) *", before.get("accuracy_selection"), after.get("accuracy_selection"))
-    )
+    rows.append(_metric_row(f"{told['metric']} (test)", before.get("accuracy"), accuracy))
+    selection = before.get("accuracy_selection"), after.get("accuracy_selection")
+    rows.append(_metric_row(f"{told['metric']} (selection) *", *selection))
     return [row for row in rows if row[1] or row[2]]
 
 
@@ -83,8 +82,8 @@ def _resource_row(name: str, before: Data, after: Data) -> tuple[str, str, str, 
     return LABELS[name], _quantity(start, name), _quantity(end, name), change
 
 
-def _accuracy_row(label: str, before: float | None, after: float | None) -> tuple[str, str, str, str]:
-    """Return the row of an accuracy; the change is in points."""
+def _metric_row(label: str, before: float | None, after: float | None) -> tuple[str, str, str, str]:
+    """Return the row of an accuracy or another metric; the change is in points."""
     change = f"{100 * (after - before):+.1f} points" if before is not None and after is not None else ""
     return label, percent(before), percent(after), change
 

@@ -5,6 +5,7 @@ Called by `build.py` for the estimator's data and by `verify.py` for networks th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ def design(network: Network, count: int, seed: int, *, granule: int = 8) -> Widt
         network: the traced network.
         count: how many networks; fewer come back where the network does not have as many.
         seed: of all draws.
-        granule: widths are multiples of this (smaller in groups that would have less than three levels).
+        granule: widths are multiples of this many channels (smaller in groups that would have less than three levels).
 
     Returns:
         ``(count, groups)``.
@@ -79,10 +80,10 @@ def _round(
 
 
 def _lattice(groups: tuple[ChannelGroup, ...], granule: int) -> NDArray[np.int64]:
-    """Return for each group the step of its widths: ``granule``, halved until there are three levels."""
+    """Return for each group the step of its widths: ``granule`` channels, halved until there are three levels."""
     steps = []
     for group in groups:
-        step = granule
+        step = granule // math.gcd(granule, group.channels)
         while step > 1 and group.width < 3 * step:
             step //= 2
         steps.append(int(np.lcm(step, group.multiple)))

@@ -215,8 +215,8 @@ class SearchSection(Section):
     min_step: str = Field(
         default="3 noise", description="no reduction is smaller; noise = half-width of a measurement's 95 % interval"
     )
-    multiple: Positive = Field(default=8, description="widths are multiples of it (paper's code: 8)")
-    minimum_width: Positive = Field(default=8, description="no group becomes narrower")
+    multiple: Positive = Field(default=8, description="widths are multiples of so many channels (paper's code: 8)")
+    minimum_width: Positive = Field(default=8, description="no group becomes narrower, in channels")
     contenders: Positive = Field(
         default=3,
         description="netadapt in fast mode: how many proposals of an iteration are tuned; one if groups share a step",

@@ -2,9 +2,11 @@
 
 `adaptation/` writes the records; `status.py`, `family/` and `report/` read this. The types and their data:
 
-    start      config_sha, seed, model, method, platform, budget{resource: limit}, initial{resources, measurement,
+    start      config_sha, seed, model, method, platform, budget{resource: limit}, metric (its name; figures of it are
+               called accuracy whatever it is), initial{resources, measurement,
                accuracy_selection, accuracy_test, macs, parameters}, groups[{name, width, layers}],
-               pinned[{layer, reason, where}], noise{half_width_ms, relative}, floor{resource: value}
+               pinned[{layer, reason, where}], pinned_share (of the MACs), noise{half_width_ms, relative},
+               floor{resource: value}
     estimator  kind, networks_measured, seconds, loo_error
     loss_curves  curves{group: {widths, losses}}, forward_images, seconds                        (method one-shot)
     iteration  iteration, constraint{resource: value}

@@ -44,6 +44,7 @@ def summarise(state: State) -> dict[str, Any]:
         "stop": state.stop,
         "model": start.get("model"),
         "platform": start.get("platform"),
+        "metric": metric_of(state),
         "initial": _initial(start) if state.start else None,
         "final": _final(state),
         "family": list(_family(state)),
@@ -56,6 +57,11 @@ def summarise(state: State) -> dict[str, Any]:
         "began": state.began,
         "last": state.last,
     }
+
+
+def metric_of(state: State) -> str:
+    """Return what the task calls its metric; figures of it are under the keys ``accuracy...`` whatever it is."""
+    return str((state.start or {}).get("metric") or "accuracy")
 
 
 def _phase(state: State) -> str:
