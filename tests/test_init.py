@@ -25,6 +25,8 @@ def test_the_public_names_are_exactly_these() -> None:
             "adapt",
             "load",
             "measure",
+            "register_attribute_fixer",
+            "register_rule",
             "trace",
         ]
     )

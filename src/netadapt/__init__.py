@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from netadapt.family import Variant as Variant
     from netadapt.network import Network as Network
     from netadapt.network import load as load
+    from netadapt.network import register_attribute_fixer as register_attribute_fixer
+    from netadapt.network import register_rule as register_rule
     from netadapt.network import trace as trace
     from netadapt.platforms import Measurement as Measurement
     from netadapt.platforms import measure as measure
@@ -39,6 +41,8 @@ _HOMES = {
     "adapt": "netadapt.adaptation",
     "load": "netadapt.network",
     "measure": "netadapt.platforms",
+    "register_attribute_fixer": "netadapt.network",
+    "register_rule": "netadapt.network",
     "trace": "netadapt.network",
 }
 

@@ -218,9 +218,12 @@ Rule = Callable[[Operation], Value]
 
 
 def operation_name(node: fx.Node) -> str:
-    """Return the ATen name without overload and in-place underscore, e.g. ``conv2d``."""
+    """Return the name without overload and in-place underscore: ``conv2d`` of ATen, else ``library::operation``."""
     packet = getattr(node.target, "overloadpacket", node.target)
     name = getattr(packet, "__name__", str(packet))
+    full = getattr(getattr(node.target, "_schema", None), "name", name)
+    if "::" in full and not full.startswith("aten::"):
+        name = full  # what a user's library calls relu need not be ATen's
     return name if name.startswith("__") else name.rstrip("_")
 
 

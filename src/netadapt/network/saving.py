@@ -245,7 +245,8 @@ def _check_attributes(plan: _Architecture, model: nn.Module) -> None:
             if key not in allowed_attributes(parts[name]) or type(getattr(parts[name], key, None)) is not kind:
                 raise ModelError(
                     f"{ARCHITECTURE} sets {name}.{key}, no size of {type(parts[name]).__name__} that "
-                    "netadapt knows; register its fixer first (register_attribute_fixer)"
+                    "netadapt knows; where its class is your own, first import the module that calls "
+                    "netadapt.register_attribute_fixer for it, as the run did (load.py in that folder needs no fixer)"
                 )
 
 
