@@ -51,6 +51,20 @@ def test_the_share_is_of_the_way_from_start_to_budget() -> None:
     assert progress.accuracy == 0.65
 
 
+def test_another_metric_is_called_by_its_name() -> None:
+    progress = told(Progress())
+    assert progress.metric == "acc"
+    progress.take("start", START | {"metric": "mIoU of 3 classes"})
+    assert progress.metric == "mIoU_of_"
+    assert any(" mIoU_of_=0.65" in line(told) for told in _lines(progress))
+
+
+def _lines(progress: Progress) -> list[dict[str, object]]:
+    from netadapt.cli.plain import _step
+
+    return list(_step(progress, STEP))
+
+
 def test_a_budget_on_another_resource_is_shown() -> None:
     progress = Progress()
     start = START | {"budget": {"macs": 4.0}, "initial": {"resources": {"latency": 1.0, "macs": 8.0}}}

@@ -73,3 +73,14 @@ def test_sigma_is_that_of_the_winning_proposal():
     won = {"key": "x", "iteration": 1, "widths": {"a": 8}, "sigma": {"latency": 0.02}}
     lost = {"key": "y", "iteration": 1, "widths": {"a": 16}, "sigma": {"latency": 0.5}}
     assert agreement(State(steps=(step,), proposals={"y": lost, "x": won})).sigma == (0.02,)
+
+
+def test_without_any_standard_error_the_verdict_is_left_open():
+    start = {"budget": {}, "initial": {}}
+    final = {"variant": "001", "accuracy_test": 0.7, "measurement": {"median_ms": 1.0}}
+    state = State(start=start, final=final, uniform={"accuracy_test": 0.68})
+    verdict = uniform_verdict(state)
+    assert verdict.word == "open" and verdict.half_width is None
+    assert str(verdict).startswith("is 2.0 points above uniform width (whether that is chance is not known")
+    known = State(start=start, final=final, uniform={"accuracy_test": 0.68, "accuracy_se": 0.0})
+    assert uniform_verdict(known).word == "beats"

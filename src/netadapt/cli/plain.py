@@ -77,7 +77,9 @@ def _doing(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _start(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, Any]]:
     limits = {f"budget_{name}": float(limit) for name, limit in data["budget"].items()}
     initial = {name: float(data["initial"]["resources"][name]) for name in data["budget"]}
-    return [{"start": "original", **initial, **limits, "acc": progress.start_accuracy, "noise": progress.noise}]
+    return [
+        {"start": "original", **initial, **limits, progress.metric: progress.start_accuracy, "noise": progress.noise}
+    ]
 
 
 def _iteration(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -87,7 +89,7 @@ def _iteration(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, An
 
 def _scored(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, Any]]:
     kept = _kept(progress, data["group"], data["widths"])
-    scores = {"acc": data["metric"], "loss": data["loss"]}
+    scores = {progress.metric: data["metric"], "loss": data["loss"]}
     return [{"it": progress.iteration, "group": groups_text(data["group"]), "kept": kept, "tuned": "no", **scores}]
 
 
@@ -100,7 +102,7 @@ def _proposal(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, Any
             "kept": _kept(progress, data["group"], data["widths"]),
             "tuned": "failed" if data["failed"] else "yes",
             "estimated": data["estimated"].get(progress.resource),
-            "acc": score.get("metric"),
+            progress.metric: score.get("metric"),
             "loss": score.get("loss"),
             "images": data["images"],
             "wall_s": data["seconds"],
@@ -113,7 +115,7 @@ def _step(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, Any]]:
     kept = _kept(progress, data["group"], data["widths"])
     return [
         {"it": data["iteration"], "step": groups_text(data["group"]), "kept": kept, **values, "budget": progress.budget}
-        | {"acc": data["accuracy"], "variant": data["variant"], "wall_s": data.get("seconds")}
+        | {progress.metric: data["accuracy"], "variant": data["variant"], "wall_s": data.get("seconds")}
     ]
 
 

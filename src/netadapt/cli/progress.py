@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ class Progress:
         start, budget, now: of that resource, in its unit; ``None`` before they are known.
         noise: relative half-width of a measurement.
         accuracy: of the last step, on the selection split; ``start_accuracy`` of the original.
-        metric: what the task calls it.
+        metric: what the task calls it, in a few letters.
         iteration: that is going on; 0 before the search.
         proposals: of this iteration: name and a word on how it is.
         widths: of the original.
@@ -40,7 +41,7 @@ class Progress:
     noise: float | None = None
     accuracy: float | None = None
     start_accuracy: float | None = None
-    metric: str = "accuracy"
+    metric: str = "acc"
     iteration: int = 0
     proposals: dict[str, str] = field(default_factory=dict)
     widths: dict[str, int] = field(default_factory=dict)
@@ -92,7 +93,8 @@ class Progress:
         initial = data["initial"]
         self.start = self.now = initial["resources"][self.resource]
         self.start_accuracy = self.accuracy = initial.get("accuracy_selection")
-        self.metric = str(data.get("metric") or "accuracy")
+        name = data.get("metric") or "accuracy"
+        self.metric = "acc" if name == "accuracy" else re.sub(r"\W+", "_", str(name))[:8]
         self.noise = (data.get("noise") or {}).get("relative")
         self.widths = {group["name"]: group["width"] for group in data.get("groups", ())}
 
