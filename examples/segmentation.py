@@ -155,11 +155,10 @@ def main() -> None:
     options = parser.parse_args()
     family = adapt(options.platform, options.run, options.budget)
     print(family)
-    small = family.best.load(SmallUNet())
+    small = family.best.load(SmallUNet()).eval()
     score = Shapes().evaluate(small, "test")
-    print(
-        f"loaded {family.best.name}: {score.name} {100 * score.metric:.1f} ± {100 * (score.standard_error or 0):.1f} %"
-    )
+    error = 100 * (score.standard_error or 0)
+    print(f"loaded {family.best.name}: {score.name} {100 * score.metric:.1f} ± {error:.1f} % on the test split")
     print(f"report {options.run / 'report.html'}")
 
 
