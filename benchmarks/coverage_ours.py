@@ -17,7 +17,7 @@ from architectures import build
 from torch import Tensor, nn
 
 from netadapt.network import ChannelGroup, Network, trace
-from netadapt.network.prove import outputs_of
+from netadapt.network.bench import outputs_of
 from netadapt.network.surgery import mask_consumers
 
 EXACT = 1e-9  # of the largest output, in double precision

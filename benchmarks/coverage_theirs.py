@@ -11,7 +11,7 @@ import torch
 from architectures import build
 from torch import Tensor, nn
 
-from netadapt.network.prove import outputs_of
+from netadapt.network.bench import outputs_of
 
 RATIO = 0.25
 EXACT = 1e-6  # of the largest output, in double precision
