@@ -112,9 +112,9 @@ class AddConstant(nn.Module):
 BETWEEN = {
     "view to a constant": (lambda x: x.view(-1, 8, 64).mean(0, keepdim=True).view(1, 8, 8, 8) * 1.0, "RuntimeError"),
     "a view that doubles the batch": (lambda x: x.view(-1, 8, 8, 8) + 0, "RuntimeError"),
-    "split": (lambda x: torch.cat(x.split([3, 5], 1), 1), "unequal pieces"),
-    "slice": (lambda x: torch.cat([x[:, 4:], x[:, :4]], 1), "cuts channels at positions"),
-    "select": (lambda x: x + x[:, :1], "slice cuts channels"),
+    "split": (lambda x: torch.cat(x.split([3, 5], 1), 1), "RuntimeError"),
+    "slice": (lambda x: torch.cat([x[:, 4:], x[:, :4]], 1), "values differ"),
+    "roll": (lambda x: x.roll(3, 1), "values differ"),
     "softmax": (lambda x: x.softmax(1), "softmax runs over channels"),
     "mean over channels": (lambda x: x - x.mean(1, keepdim=True), "mean runs over channels"),
     "norm of everything": (lambda x: x / x.norm(), "runs over channels"),

@@ -10,13 +10,13 @@ import logging
 from torch import Tensor
 
 from netadapt.network.operation import Operation, Value, footprint
-from netadapt.network.rules import contraction, elementwise, movement, normalisation, reduction
+from netadapt.network.rules import contraction, elementwise, movement, normalisation, reduction, shuffles
 from netadapt.network.rules.counting import count_call, is_product
 from netadapt.network.rules.registry import RULES
 
 logger = logging.getLogger("netadapt")
 
-__all__ = ["RULES", "apply_rule", "contraction", "elementwise", "movement", "normalisation", "reduction"]
+__all__ = ["RULES", "apply_rule", "contraction", "elementwise", "movement", "normalisation", "reduction", "shuffles"]
 
 
 def apply_rule(op: Operation) -> Value:

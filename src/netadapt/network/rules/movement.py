@@ -17,9 +17,6 @@ PADS = """
     pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d
     replication_pad3d
 """
-COPIES = """
-    flip roll repeat tile pixel_unshuffle
-"""
 
 
 def run(op: Operation) -> Value:
@@ -65,17 +62,30 @@ def expanded(op: Operation) -> Value:
 
 @rule("slice select narrow")
 def sliced(op: Operation) -> Value:
-    """Take a part along one dimension: free in batch and space, pinned along units (its bounds do not follow)."""
+    """Take a part along one dimension: free in batch and space; if its bounds follow units, the proof finds out."""
     labels, dim = op.labels("self"), op.args["dim"]
     whole = op.name == "slice" and op.shape == tuple(labels.shape)
     if dim % labels.ndim in L.varying(labels) and not whole:
-        op.pin(labels, f"{op.name} cuts channels at positions written in forward")
+        _keep_phases(op, labels, dim % labels.ndim)
     return run(op)
+
+
+def _keep_phases(op: Operation, labels: Tensor, dim: int) -> None:
+    """Tie units so that a cut into equal pieces, or every n-th unit, stays one after a removal."""
+    size, part, step = labels.shape[dim], op.shape[dim] if op.name != "select" else 1, op.args.get("step", 1)
+    start = op.args.get("start", op.args.get("index")) or 0
+    units = L.compact(labels).movedim(dim, 0).flatten(1)
+    if step > 1 and size % step == 0:
+        blocks = units.reshape(size // step, step, -1)
+        op.tie(blocks, blocks[:, :1])
+    elif 1 < part < size and size % part == 0 and start % part == 0:
+        equal = units.reshape(size // part, part, -1)
+        op.tie(equal, equal[:1])
 
 
 @rule("chunk split split_with_sizes tensor_split unbind unsafe_chunk unsafe_split")
 def pieces(op: Operation) -> Value:
-    """Equal pieces of the units stay equal: the i-th units of all pieces are tied; unequal ones are pinned."""
+    """Equal pieces of the units stay equal: the i-th units of all pieces are tied; of others the proof decides."""
     labels, dim = op.labels("self"), op.args["dim"]
     if dim % labels.ndim not in L.varying(labels):
         return [
@@ -85,9 +95,7 @@ def pieces(op: Operation) -> Value:
     parts: list[Tensor] = run(op)
     if op.name == "unbind":
         op.pin(labels, "unbind takes channels apart")
-    elif len({tuple(part.shape) for part in parts}) > 1:
-        op.pin(labels, f"{op.name} cuts channels into unequal pieces")
-    else:
+    elif len({tuple(part.shape) for part in parts}) == 1:
         for part in parts[1:]:
             op.tie(parts[0], part)
     return parts
@@ -137,35 +145,6 @@ def padded(op: Operation) -> Value:
             parts.append(L.along(op.atoms.fresh(size), dim, shape))
         small = torch.cat([parts[0], small, parts[1]], dim)
     return L.spread(small, op.shape)
-
-
-@rule(COPIES, kind="other")
-def rearranged(op: Operation) -> Value:
-    """Copy elements to new places; whether it follows a removal of units, the proof finds out."""
-    return run(op)
-
-
-@rule("pixel_shuffle", kind="other")
-def pixel_shuffled(op: Operation) -> Value:
-    """Let the channels behind one channel of the result go together; the first stands for all of them."""
-    labels, square = op.labels("self"), int(op.args["upscale_factor"]) ** 2
-    channels = L.vector(labels, labels.ndim - 3)
-    if channels is None:
-        return op.pin_all(f"{op.name} on units that are not its channels")
-    behind = channels.reshape(-1, square)
-    op.tie(behind, behind[:, :1])
-    return L.along(behind[:, 0], labels.ndim - 3, op.shape)
-
-
-@rule("channel_shuffle", kind="other")
-def channels_shuffled(op: Operation) -> Value:
-    """All groups keep the same local units, so that they stay equally long."""
-    channels = L.vector(op.labels("self"), 1)
-    if channels is None:
-        return op.pin_all(f"{op.name} on units that are not dimension 1")
-    local = channels.reshape(int(op.args["groups"]), -1)
-    op.tie(local, local[:1])
-    return run(op)
 
 
 @rule("copy", kind="other")
