@@ -64,10 +64,11 @@ def check(seed: int, folder) -> None:
 
 
 def draw_kept(network: Network, rng: random.Random) -> Kept:
-    """Keep a random number of random units of every group, often all or one."""
+    """Keep a random number of random units of every group, often all or as few as can be."""
     kept = {}
     for group in network.groups:
-        count = rng.choice([1, group.width, rng.randint(1, group.width), rng.randint(1, group.width)])
+        counts = [n for n in range(group.minimum, group.width + 1) if n % group.multiple == 0] or [group.width]
+        count = rng.choice([counts[0], group.width, rng.choice(counts), rng.choice(counts)])
         kept[group.name] = sorted(rng.sample(range(group.width), count))
     return kept
 
@@ -181,7 +182,8 @@ def check_steps(network: Network, kept: Kept, rng: random.Random, what: str) -> 
     first = {}
     for group in network.groups:
         rest = [u for u in range(group.width) if u not in kept[group.name]]
-        first[group.name] = sorted(kept[group.name] + rng.sample(rest, rng.randint(0, len(rest))))
+        more = [n for n in range(len(rest) + 1) if (n + len(kept[group.name])) % group.multiple == 0] or [len(rest)]
+        first[group.name] = sorted(kept[group.name] + rng.sample(rest, rng.choice(more)))
     once, twice = network.shrink(kept), network.shrink(kept, network.shrink(first))
     for (name, a), b in zip(once.state_dict().items(), twice.state_dict().values(), strict=True):
         assert torch.equal(a, b), f"{name} depends on the steps; {what}"

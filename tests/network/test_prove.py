@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
+from netadapt.errors import ModelError
 from netadapt.network import trace
 from netadapt.network.prove import prove
 
@@ -70,3 +72,19 @@ def test_a_model_that_bears_no_random_weights_is_proved_with_its_own():
 def test_without_groups_there_is_nothing_to_prove():
     network = trace(nn.Conv2d(3, 4, 1), IMAGE)
     assert network.groups == () and network.proof.modes == ()
+
+
+def test_what_works_with_two_units_but_not_with_one_has_a_minimum():
+    class Squeezed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.fc = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 8, 1), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.fc(self.b(self.a(x)).mean((2, 3), keepdim=True).squeeze())
+
+    network = trace(Squeezed(), torch.randn(2, 3, 4, 4))
+    assert [(g.name, g.minimum) for g in network.groups] == [("a", 1), ("b", 2)]
+    network.shrink({"a": [5], "b": [1, 7]})
+    with pytest.raises(ModelError, match="at least 2 units must stay"):
+        network.shrink({"b": [1]})

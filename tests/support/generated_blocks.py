@@ -281,7 +281,7 @@ class Scale(Block):
         sizes = {"(C, 1, 1)": (channels, *[1] * dims), "(1, C, 1, 1)": (1, channels, *[1] * dims), "()": ()}[shape]
         self.outputs, self.dims = channels, dims
         if buffer:
-            self.register_buffer("gain", torch.rand(sizes) + 0.5)
+            self.register_buffer("gain", torch.rand(sizes) + 0.5, persistent=shape != "()")
         else:
             self.gain = nn.Parameter(torch.rand(sizes) + 0.5)
         self.shift = nn.Parameter(torch.randn(channels))

@@ -21,7 +21,7 @@ WIDTHS = (4, 6, 8, 10, 12)
 
 
 class Head(nn.Module):
-    """Ends a network; ``how`` is pooled, flat, view, map, pairs, dictionary or tokens."""
+    """Ends a network; ``how`` is one of `HEADS`."""
 
     def __init__(self, dims: int, channels: int, places: int, hidden: int, how: str) -> None:
         super().__init__()
@@ -41,6 +41,8 @@ class Head(nn.Module):
             x = x.contiguous().view(x.shape[0], -1)
         elif self.how == "tokens":
             x = x.flatten(2).transpose(1, 2)
+        elif self.how == "squeezed":
+            x = x.mean(tuple(range(2, x.ndim)), keepdim=True).squeeze()
         elif self.how != "map":
             x = x.mean(tuple(range(2, x.ndim)))
         hidden = self.drop(F.relu(self.into(x)))
@@ -56,7 +58,7 @@ class Head(nn.Module):
             flow.hold(hidden)
 
 
-HEADS = ("pooled", "pooled", "flat", "flat", "view", "map", "pairs", "dictionary", "tokens")
+HEADS = ("pooled", "pooled", "flat", "flat", "view", "map", "pairs", "dictionary", "tokens", "squeezed")
 
 
 class Net(nn.Module):

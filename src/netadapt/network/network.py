@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -206,6 +206,7 @@ class Network:
             proof = prove(self)
             if not proof.failures:
                 self.proof = proof
+                self.groups = tuple(replace(g, minimum=2) if g.name in proof.narrow else g for g in self.groups)
                 return proof
             for name, failure in proof.failures.items():
                 self._pin(name, failure)

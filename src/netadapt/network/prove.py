@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("netadapt")
 
+SINGLE = 2  # the attempt with one unit of every group
 RELATIVE, ABSOLUTE = 1e-7, 1e-12  # of the effect of the masking, of the outputs
 
 
@@ -47,12 +48,14 @@ class Proof:
             outputs are random even with dropout off).
         batch: the batch size used.
         notes: what could not be checked, and why.
+        narrow: groups that cannot be cut to a single unit, e.g. because ``forward`` squeezes all dimensions of size 1.
     """
 
     failures: dict[str, Failure] = field(default_factory=dict)
     modes: tuple[str, ...] = ()
     batch: int = 0
     notes: tuple[str, ...] = ()
+    narrow: frozenset[str] = frozenset()
 
 
 def difference(
@@ -81,7 +84,8 @@ def prove(network: Network) -> Proof:
         failures |= _culprits(bench, rest, attempt)
     for note in bench.notes:
         logger.info("proof of %s: %s", type(network.model).__name__, note)
-    return Proof(failures, bench.covered, batch_of(bench.inputs), tuple(bench.notes))
+    narrow = frozenset() if failures else frozenset(_culprits(bench, network.groups, SINGLE))
+    return Proof(failures, bench.covered, batch_of(bench.inputs), tuple(bench.notes), narrow)
 
 
 def _culprits(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> dict[str, Failure]:
@@ -97,7 +101,9 @@ def _culprits(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> dic
 
 
 def _cut(group: ChannelGroup, attempt: int, number: int) -> tuple[int, ...]:
-    """Return units to keep: first a random half, unlike in every group, then a run at the beginning."""
+    """Return units to keep: first a random half, unlike in every group, then a run at the beginning, then one."""
+    if attempt == SINGLE:
+        return (group.width // 2,)
     if attempt == 1:
         return tuple(range(max(1, group.width * 2 // 5)))
     rng = np.random.default_rng([number, group.width])

@@ -21,6 +21,7 @@ from netadapt.network.attributes import Change, changed_attributes
 
 if TYPE_CHECKING:
     from netadapt.network.network import Network
+    from netadapt.network.structure import ChannelGroup
 
 Kept = Mapping[str, Sequence[int]]
 Masks = dict[str, dict[int, NDArray[np.bool_]]]  # tensor -> axis -> which original entries are there
@@ -60,20 +61,23 @@ def complete(network: Network, kept: Kept, have: Mapping[str, tuple[int, ...]]) 
     result = {}
     for group in network.groups:
         wanted = np.asarray(kept.get(group.name, have[group.name]))
-        problem = _problem(wanted, group.width, have[group.name])
+        problem = _problem(wanted, group, have[group.name])
         if problem:
             raise ModelError(f"cannot keep {_short(wanted)} of group {group.name!r} (width {group.width}): {problem}")
         result[group.name] = tuple(int(i) for i in wanted)
     return result
 
 
-def _problem(wanted: NDArray[np.int64], width: int, have: Sequence[int]) -> str:
+def _problem(wanted: NDArray[np.int64], group: ChannelGroup, have: Sequence[int]) -> str:
+    width = group.width
     if wanted.ndim != 1 or wanted.size == 0 or not np.issubdtype(wanted.dtype, np.integer):
         return "give at least one index, all integers"
     if (np.diff(wanted) <= 0).any():
         return "indices must be ascending and distinct"
     if wanted[0] < 0 or wanted[-1] >= width:
         return f"indices refer to the original network and lie in 0..{width - 1}"
+    if wanted.size < group.minimum:
+        return f"at least {group.minimum} units must stay, or the forward pass does not work"
     if len(have) < width and not np.isin(wanted, have).all():
         return "the module given as weights_of has already lost some of these units"
     return ""
