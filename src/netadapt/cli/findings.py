@@ -115,7 +115,8 @@ def _forecast(found: Findings) -> str:
     long_term = (
         f"long-term fine-tune {seconds(f.long_term_s)}, and the same for uniform width"
         if f.long_term_s is not None
-        else f"the long-term fine-tune comes on top: {f.training_images_per_s:.0f} images a second (--task tells more)"
+        else f"the long-term fine-tune comes on top: {f.training_images_per_s:.0f} images a second "
+        "(a task with train_images tells more)"
     )
     total = f": about {seconds(f.total_s)}" if f.total_s is not None else ""
     return (
