@@ -16,6 +16,7 @@ import pytest
 import torch
 from generated_networks import Net, generate
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -155,11 +156,12 @@ def check_values(reference: Reference, small: nn.Module, kept: Kept, inputs, who
 
 @contextlib.contextmanager
 def plain_attention() -> Iterator[None]:
-    """Switch off torch's fast path of attention, whose products its counter does not see."""
+    """Switch off fused attention, whose products torch's counter does not see."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 

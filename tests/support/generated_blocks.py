@@ -294,18 +294,20 @@ class Scale(Block):
 
 
 class Functional(Block):
-    """A 1x1 convolution with raw parameters: by ``F.conv2d``, by a product with a matrix, or by an einsum."""
+    """A convolution with raw parameters: by ``F.conv2d``, by a product with a matrix, or by an einsum."""
 
     def __init__(self, i: int, o: int, how: str) -> None:
         super().__init__()
         self.outputs, self.how = o, how
-        self.kernel, self.bias = nn.Parameter(torch.randn(o, i) * i**-0.5), nn.Parameter(torch.randn(o))
+        sizes = (o, i, 3) if how == "einsum" else (o, i)
+        self.kernel, self.bias = nn.Parameter(torch.randn(sizes)), nn.Parameter(torch.randn(o))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.how == "conv2d":
             return F.conv2d(x, self.kernel[:, :, None, None], self.bias)
         if self.how == "einsum":
-            return torch.einsum("oi,nihw->nohw", self.kernel, x) + self.bias[:, None, None]
+            shifted = torch.stack([x.roll(1, -1), x, x.roll(-1, -1)], -1)
+            return torch.einsum("oik,nihwk->nohw", self.kernel, shifted) + self.bias[:, None, None]
         return (x.movedim(1, -1) @ self.kernel.t() + self.bias).movedim(-1, 1)
 
     def flow(self, flow: Flow, x: Stream) -> Stream:

@@ -24,6 +24,10 @@ class Ends(nn.Module):
 CASES = {
     "grams": (lambda x: torch.matmul(torch.matmul(x, x.mT).softmax(-1), x), 2 * 2 * 5 * 5 * 6),
     "attention": (lambda x: F.scaled_dot_product_attention(x, x, x), 2 * 2 * 5 * 5 * 6),
+    "heads": (
+        lambda x: F.scaled_dot_product_attention(*[x.unflatten(2, (2, 3)).mT] * 3).mT.flatten(2),
+        2 * 2 * 5 * 9 * 2,
+    ),
     "einsum": (lambda x: torch.einsum("nac,nbc,nbd->nad", x, x, x), 2 * 2 * 5 * 5 * 6),
     "computed kernel": (lambda x: F.conv1d(x, x.new_ones(5, 5, 3), padding=1), 2 * 5 * 6 * 5 * 3),
     "overlapping": (lambda x: F.conv_transpose1d(x, x.new_ones(5, 2, 3), stride=2)[:, :, :6], 2 * 5 * 6 * 2 * 3),

@@ -23,9 +23,12 @@ def convolution(op: Operation) -> Value:
     if not isinstance(weight, Parameter):
         return op.pin_all(f"the weight of {op.name} is computed in forward")
     space = len(weight.shape) - 2
-    channels = L.vector(labels, labels.ndim - space - 1)
-    if channels is None or labels.ndim != space + 2:
+    if labels.ndim != space + 2:
         return op.pin_all(f"{op.name} on units that are not dimension 1")
+    channels = L.vector(labels, 1)
+    if channels is None:  # what comes in stays; what is made of it may go
+        op.pin(labels, f"{op.name} on units that are not dimension 1")
+        channels = L.none((labels.shape[1],))
     outputs, fan_in, kind = _weight_atoms(op, weight, channels, groups)
     _tie_bias(op, outputs)
     stride = op.args["stride"]

@@ -9,6 +9,7 @@ import logging
 import math
 
 from torch import fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from netadapt.network.labels import none
@@ -42,7 +43,7 @@ def count_call(op: Operation) -> None:
 def _macs(node: fx.Node) -> int:
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta.get("val"))
     try:
-        with FlopCounterMode(display=False) as counter:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # it counts no fused attention
             node.target(*args, **kwargs)  # type: ignore[operator]
     except Exception:  # an operation that cannot run on shapes: it stays uncounted
         logger.debug("cannot count %s", node.target, exc_info=True)
