@@ -168,12 +168,15 @@ def telling(value: Any) -> Any:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         return value
     if value.numel() > 1 and bool((value == value.reshape(-1)[0]).all()):
-        return _normal(value.shape, torch.Generator().manual_seed(0)).to(value.device)
+        return _random(value.shape, torch.Generator().manual_seed(0)).to(value.device)
     return value.double()
 
 
-def _normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
+def _random(shape: Sequence[int], generator: torch.Generator, scale: float = 1.0, shift: float = 0.0) -> Tensor:
+    """Return uniform numbers of mean ``shift`` and deviation ``scale``: many times cheaper than normal ones."""
+    reach = 3**0.5 * scale
+    empty = torch.empty(tuple(shape), dtype=torch.float64)
+    return empty.uniform_(shift - reach, shift + reach, generator=generator)
 
 
 def _own(_: str, tensor: Tensor) -> Tensor:
@@ -192,12 +195,12 @@ def _randomised(model: nn.Module) -> nn.Module:
         part, _, own = name.rpartition(".")
         if name in parameters:
             fan_in = tensor[0].numel() if tensor.ndim > 1 else 1
-            value = _normal(tensor.shape, generator)
-            value = value * (2.0 / fan_in) ** 0.5 if fan_in > 1 else value * 0.3 + 0.5
+            scale, shift = ((2.0 / fan_in) ** 0.5, 0.0) if fan_in > 1 else (0.3, 0.5)
+            value = _random(tensor.shape, generator, scale, shift)
         elif part in norms and own == "running_mean":
-            value = _normal(tensor.shape, generator) * 0.3
+            value = _random(tensor.shape, generator, 0.3)
         elif part in norms and own == "running_var":
-            value = (_normal(tensor.shape, generator) * 0.1 + 1.0).abs()
+            value = _random(tensor.shape, generator, 0.1, 1.0)
         else:
             value = tensor.double()
         return value.to(tensor.device)
@@ -222,7 +225,7 @@ def rebatched(inputs: Any) -> Any:
             return t
         rows = torch.arange(new) % max(old, 1)
         wider = t[rows.to(t.device)] if t.ndim and t.shape[0] == old else t
-        return _normal(wider.shape, generator).to(wider) if wider.is_floating_point() else wider
+        return _random(wider.shape, generator).to(wider) if wider.is_floating_point() else wider
 
     return tree_map(change, inputs)
 
@@ -239,7 +242,7 @@ def _smaller(inputs: Any, network: Network) -> Any:
         if not isinstance(t, Tensor) or not t.is_floating_point() or t.ndim < 4:
             return t
         sides = [min(s, max(_SMALLEST, math.ceil(s * scale / _GRANULE) * _GRANULE)) for s in t.shape[2:]]
-        return _normal([*t.shape[:2], *sides], generator).to(t.device) if sides != list(t.shape[2:]) else t
+        return _random([*t.shape[:2], *sides], generator).to(t.device) if sides != list(t.shape[2:]) else t
 
     smaller = tree_map(change, inputs)
     pairs = zip(tree_leaves(smaller), tree_leaves(inputs), strict=True)
