@@ -50,7 +50,7 @@ from torch import nn
 class Stubborn(nn.Module):
     def __init__(self):
         super().__init__()
-        self.dim = 16
+        self._dim = 16
         self.first, self.second, self.third = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 1), nn.Conv2d(16, 24, 1)
         self.fc = nn.Linear(24, 4)
 
@@ -58,7 +58,7 @@ class Stubborn(nn.Module):
         x = self.first(x).softmax(1)
         x = self.second(x)
         n = x.shape[0]
-        x = x.view(n, self.dim, 8, 8)
+        x = x.view(n, self._dim, 8, 8)
         return self.fc(self.third(x).mean((2, 3)))
 
 
@@ -75,7 +75,7 @@ def test_what_is_pinned_is_told_with_reason_line_and_share(cli, tmp_path) -> Non
     softmax, view = (f"stubborn.py:{number}" for number in lines)
     pinned = {pin["layer"]: pin for pin in told["pinned"]}
     assert pinned["first"] == {"layer": "first", "reason": "softmax runs over channels", "where": softmax}
-    assert pinned["second"]["reason"].startswith("tied to the constant 16 (self.dim) in forward")
+    assert pinned["second"]["reason"].startswith("tied to the constant 16 (self._dim) in forward")
     assert pinned["second"]["where"] == view
     assert pinned["fc"] == {"layer": "fc", "reason": "its channels are the network's output", "where": ""}
     free, fixed = 64 * 16 * 24 + 24 * 4, 64 * (3 * 16 + 16 * 16)

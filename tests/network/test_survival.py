@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import pytest
 import safetensors.torch
@@ -13,8 +14,29 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from netadapt.models import resolve_model
-from netadapt.network import load, save, trace
+from netadapt.network import Network, load, save, trace
 from netadapt.network.batch_norm import call
+
+
+class Transformer(nn.Module):
+    """Patches, one encoder layer of torch's own, mean over tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, 4)
+        self.layer = nn.TransformerEncoderLayer(16, 4, 24, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.layer(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+        return logits
+
+
+@cache
+def transformer() -> Network:
+    torch.manual_seed(3)
+    return trace(Transformer().eval(), torch.randn(1, 3, 16, 16))
+
 
 # own models of netadapt as users name them, and families of conftest: squeeze and excite, zero-padded shortcuts,
 # keyword inputs with a dictionary of outputs, concatenation with transposed convolution, channel shuffle
@@ -27,10 +49,13 @@ def halves(network) -> nn.Module:
     return network.shrink(kept)
 
 
-@pytest.fixture(params=[*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in REAL)])
+@pytest.fixture(params=[*SMALL, "transformer", *(pytest.param(name, marks=pytest.mark.slow) for name in REAL)])
 def case(request, network_of) -> tuple[object, nn.Module]:
     """A network and what it was shrunk to."""
-    network = network_of(request.param) if request.param in SMALL else trace(*resolve_model(request.param))
+    if request.param == "transformer":
+        network = transformer()
+    else:
+        network = network_of(request.param) if request.param in SMALL else trace(*resolve_model(request.param))
     return network, halves(network)
 
 

@@ -48,11 +48,11 @@ def _(x: Tensor, weight: Tensor) -> Tensor:
 class Tokens(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.dim = dim
+        self._dim = dim
         self.project = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.project(x).view(-1, self.dim, 36).transpose(1, 2)
+        return self.project(x).view(-1, self._dim, 36).transpose(1, 2)
 
 
 class Net(nn.Module):
@@ -94,7 +94,7 @@ def mix(op):
 
 
 netadapt.register_attribute_fixer(
-    nets.Tokens, lambda change: {"dim": change.module.project.weight.shape[0]}, attributes=["dim"]
+    nets.Tokens, lambda change: {"_dim": change.module.project.weight.shape[0]}, attributes=["_dim"]
 )
 '''
 
@@ -147,7 +147,7 @@ def test_with_them_it_is_adaptable_and_exact(told):
     kept = {"left": [0, 5, 11], "weight": [1, 2], "tokens.project": [0, 3, 4, 9]}
     assert told.equals_masked(kept) < 1e-10
     small = told.shrink(kept)
-    assert small.tokens.dim == 4 and small.scale.shape == (3,)
+    assert small.tokens._dim == 4 and small.scale.shape == (3,)
     widths = told.widths_of(small)
     assert told.parameters(widths) == sum(p.numel() for p in small.parameters())
     assert told.macs(widths) == 36 * (3 * 3 * 9 * 2 + 3 * 2 + 2 * 4) + 4 * 4
@@ -186,7 +186,7 @@ def test_it_loads_in_another_process_with_and_without_netadapt(told, folder, tmp
     save(small, told, tmp_path)
     expected = small(torch.ones(1, 3, 8, 8)).tolist()
     refusal, outputs = run(WITH_NETADAPT, folder, tmp_path)
-    assert "tokens.dim" in refusal and "netadapt.register_attribute_fixer" in refusal
+    assert "tokens._dim" in refusal and "netadapt.register_attribute_fixer" in refusal
     assert "load.py in that folder needs no fixer" in refusal
     assert json.loads(outputs) == expected
     (outputs,) = run(ALONE, folder, tmp_path)
