@@ -133,6 +133,7 @@ def test_it_compiles(case):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler imports what torch deprecates
 def test_it_compiles_with_the_default_compiler(case):
     network, small = case
     small.eval()
