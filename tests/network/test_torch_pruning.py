@@ -19,6 +19,7 @@ IMAGE = torch.zeros(1, 3, 64, 64)
 Sets = set[frozenset[str]]
 
 
+@pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet:FutureWarning")
 @pytest.mark.parametrize(
     "name",
     ["resnet18", "mobilenet_v3_small", "mnasnet0_5", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)],
