@@ -33,6 +33,7 @@ class Flow:
     ties: list[Stream] = field(default_factory=list)
     held: set[int] = field(default_factory=set)
     pieces: dict[int, int] = field(default_factory=dict)
+    shuffled: set[int] = field(default_factory=set)
 
     def new(self, weight: Tensor, axis: int = 0) -> Stream:
         """Return the channels that ``weight`` makes; a weight that was used before makes the same ones again."""
@@ -43,9 +44,10 @@ class Flow:
         return frozenset([len(self.made) - 1])
 
     def tie(self, *streams: Stream) -> Stream:
-        """Let channels meet, e.g. in a sum."""
-        self.ties.append(frozenset().union(*streams))
-        return self.ties[-1]
+        """Let channels meet, e.g. in a sum; where some were shuffled, a few ties may reach all of them."""
+        together = frozenset().union(*streams)
+        self.ties.append(together)
+        return self.hold(together) if len(streams) > 1 and together & self.shuffled else together
 
     def hold(self, stream: Stream) -> Stream:
         """Do not demand that these channels can be removed: what they meet forbids it, or may."""

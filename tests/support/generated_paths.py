@@ -138,6 +138,7 @@ class Shuffle(Block):
 
     def flow(self, flow: Flow, x: Stream) -> Stream:
         flow.split(x, self.groups)
+        flow.shuffled |= x
         return flow.hold(x) if self.how == "constant" else x
 
 
