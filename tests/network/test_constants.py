@@ -20,7 +20,7 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.dim = 8
+        self._dim = 8  # public integers would follow (see test_followers.py)
         self.first, self.fc = nn.Conv2d(3, 8, 1), nn.Linear(512, 2)
 
     def forward(self, x):
@@ -34,7 +34,7 @@ class Number(Net):
 
 class Attribute(Net):
     def between(self, x):
-        return x.reshape(x.shape[0], self.dim * 64)
+        return x.reshape(x.shape[0], self._dim * 64)
 
 
 class Global(Net):
@@ -46,7 +46,7 @@ class Local(Net):
     """The line that fails is not the line with the constant."""
 
     def between(self, x):
-        c = self.dim
+        c = self._dim
         a, b = x.split(c // 2, 1)
         return torch.cat([a, b], 1).flatten(1)
 
@@ -81,7 +81,7 @@ class LargerOfTwo(Net):
 
 CASES = {
     Number: ("512 in", "x.view"),
-    Attribute: ("512 (self.dim * 64)", "x.reshape"),
+    Attribute: ("512 (self._dim * 64)", "x.reshape"),
     Global: ("8 (CHANNELS)", "x.expand"),
     Local: ("4 (c // 2)", "x.split"),
     Silent: ("512 in", "x.reshape"),

@@ -47,11 +47,11 @@ def test_tidy_changes_nothing_but_strides(labels):
 
 def test_huge_activations_cost_no_memory():
     labels = spread(torch.arange(64).reshape(1, 64, 1, 1), (256, 64, 4096, 4096))
-    split, pieces = reshape(labels, (256, 2, 32, 4096 * 4096))
+    split, layouts = reshape(labels, (256, 2, 32, 4096 * 4096))
     assert compact(split).numel() == 64
-    assert pieces[0].shape == (32, 2) and pieces[0][0].tolist() == [0, 32]
-    merged, pieces = reshape(split, (256, 64, 4096, 4096))
-    assert torch.equal(compact(merged), compact(labels)) and not pieces
+    assert layouts[0].shape == (2, 32, 1) and layouts[0][:, 0, 0].tolist() == [0, 32]
+    merged, layouts = reshape(split, (256, 64, 4096, 4096))
+    assert torch.equal(compact(merged), compact(labels)) and not layouts
 
 
 def test_vector_is_the_labels_of_one_dimension():

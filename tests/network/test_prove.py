@@ -12,16 +12,16 @@ IMAGE = torch.randn(1, 3, 8, 8)
 
 
 class Sized(nn.Module):
-    """Works for its own width only; ``loud`` says so with an error, the other is just wrong."""
+    """Works for one width only, which follows nothing; ``loud`` says so by an error, the other is just wrong."""
 
     def __init__(self, width: int, loud: bool) -> None:
         super().__init__()
-        self.width, self.loud = width, loud
+        self._width, self.loud = width, loud
 
     def forward(self, x):
         if self.loud:
-            return x.view(x.shape[0], self.width, 8, 8)
-        return x * (self.width / x.shape[1])
+            return x.view(x.shape[0], self._width, 8, 8)
+        return x * (self._width / x.shape[1])
 
 
 def net(*at: int, loud: bool) -> nn.Sequential:
@@ -41,7 +41,7 @@ def test_culprits_are_found_among_the_innocent():
         network.prove()
         assert set(network.widths) == {"0", "4", "6", "8", "12", "14"}
         assert "removing its channels does not work" in network.pinned[0].reason
-        assert ("tied to the constant 8 (self.width)" in network.pinned[0].reason) == loud
+        assert ("tied to the constant 8 (self._width)" in network.pinned[0].reason) == loud
         assert network.pinned[0].where.startswith("test_prove.py:") == loud
         assert not prove(network).failures
 

@@ -183,23 +183,25 @@ def test_another_model_is_refused(saved, network_of):
 
 
 class Reshaping(nn.Module):
-    """A user's module with a size of its own."""
+    """A user's module with a size of its own, which is private and therefore follows nothing by itself."""
 
     def __init__(self, dim: int = 6) -> None:
         super().__init__()
-        self.dim = dim
+        self._dim = dim
         self.conv, self.fc = nn.Conv2d(3, dim, 1), nn.Linear(dim * 4, 2)
 
     def forward(self, x):
-        return self.fc(self.conv(x).view(-1, self.dim * 4))
+        return self.fc(self.conv(x).view(-1, self._dim * 4))
 
 
 def test_a_registered_fixer_frees_a_users_module(tmp_path):
     image = torch.randn(1, 3, 2, 2)
     assert trace(Reshaping(), image).widths == {}
-    register_attribute_fixer(Reshaping, lambda change: {"dim": change.module.conv.weight.shape[0]}, attributes=("dim",))
+    register_attribute_fixer(
+        Reshaping, lambda change: {"_dim": change.module.conv.weight.shape[0]}, attributes=("_dim",)
+    )
     network = trace(Reshaping(), image)
     assert network.widths == {"conv": 6}
     small = network.shrink({"conv": [0, 5]})
     save(small, network, tmp_path)
-    assert load(tmp_path, Reshaping()).dim == small.dim == 2
+    assert load(tmp_path, Reshaping())._dim == small._dim == 2

@@ -210,7 +210,7 @@ def test_spatial_attention_is_pinned_but_not_what_it_weighs():
     assert names(network) == ["first", "second"] and "broadcast" in reasons(network)["between.map"]
 
 
-def test_self_attention_is_pinned_and_the_rest_is_not():
+def test_self_attention_behind_a_norm_loses_heads_and_nothing_else():
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
@@ -221,7 +221,7 @@ def test_self_attention_is_pinned_and_the_rest_is_not():
             return self.attention(t, t, t)[0].transpose(1, 2).reshape(x.shape)
 
     network = trace(Net(Block()), IMAGE)
-    assert names(network) == ["second"]
+    assert network.widths == {"between.attention": 2, "second": 12}
 
 
 def test_random_training_is_checked_by_shapes_only():

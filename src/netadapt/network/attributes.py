@@ -75,6 +75,17 @@ def _entry(module: nn.Module) -> _Entry | None:
     return next((_REGISTRY[cls] for cls in type(module).__mro__ if cls in _REGISTRY), None)
 
 
+def is_known(module: nn.Module) -> bool:
+    """Tell whether the attributes of a module are settled: its class is torch's own, or somebody registered a fixer."""
+    return _entry(module) is not None or type(module).__module__.startswith("torch.nn.")
+
+
+def may_follow(module: nn.Module, key: str) -> bool:
+    """Tell whether an attribute is a plain size that may have followed a removal (see `followers.py`)."""
+    value = vars(module).get(key)
+    return not is_known(module) and type(value) is int and value > 1 and not key.startswith("_")
+
+
 def needs_channels(module: nn.Module) -> bool:
     """Tell whether the module's fixer wants to know the channels of its activations."""
     entry = _entry(module)
@@ -138,6 +149,18 @@ def _zero_pad_shortcut(change: Change) -> Attributes:
     return {"pad_before": int(outputs[: original.pad_before].sum()), "pad_after": int(outputs[after:].sum())}
 
 
+def _attention(change: Change) -> Attributes:
+    """Heads keep their size, so that their number follows from the rows of the projections."""
+    original = change.original
+    assert isinstance(original, nn.MultiheadAttention)
+    if original.in_proj_weight is not None:
+        rows, features = change.shape("in_proj_weight")
+        return {"num_heads": rows // (3 * original.head_dim), "embed_dim": features, "kdim": features, "vdim": features}
+    rows, features = change.shape("q_proj_weight")
+    inputs = {"kdim": change.shape("k_proj_weight")[1], "vdim": change.shape("v_proj_weight")[1]}
+    return {"num_heads": rows // original.head_dim, "embed_dim": features, **inputs}
+
+
 register_attribute_fixer(_ConvNd, _convolution, attributes=("in_channels", "out_channels", "groups"))
 register_attribute_fixer(_NormBase, _norm, attributes=("num_features",))
 register_attribute_fixer(_InstanceNorm, _norm, attributes=("num_features",), channels=True)
@@ -149,5 +172,9 @@ register_attribute_fixer(
 )
 register_attribute_fixer(
     nn.PReLU, lambda change: {"num_parameters": change.shape("weight")[0]}, attributes=("num_parameters",)
+)
+register_attribute_fixer(nn.MultiheadAttention, _attention, attributes=("num_heads", "embed_dim", "kdim", "vdim"))
+register_attribute_fixer(
+    nn.Embedding, lambda change: {"embedding_dim": change.shape("weight")[1]}, attributes=("embedding_dim",)
 )
 register_attribute_fixer(ZeroPadShortcut, _zero_pad_shortcut, attributes=("pad_before", "pad_after"), channels=True)

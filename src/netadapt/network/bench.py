@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SHAPES_ONLY = "train, shapes only"
 
+_STOCHASTIC_DEPTH = ("DropPath", "StochasticDepth")  # of timm and torchvision: dropout of whole branches
+
 # Multiply-accumulates that one forward pass of the proof may cost before smaller images are tried, and how small.
 _AFFORDABLE_MACS, _GRANULE, _SMALLEST = 5e8, 32, 64
 
@@ -72,16 +74,21 @@ def outputs_of(module: nn.Module, inputs: Any, *, training: bool = False, seed: 
 def _mode(module: nn.Module, training: bool) -> Iterator[None]:
     """Put a module in eval or train mode without dropout for a while; then restore modes and buffers."""
     was = [(part, part.training) for part in module.modules()]
+    shares = [(part, part.dropout) for part in module.modules() if isinstance(part, nn.MultiheadAttention)]
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     module.train(training)
     for part in module.modules():
-        if isinstance(part, _DropoutNd):
+        if isinstance(part, _DropoutNd) or type(part).__name__ in _STOCHASTIC_DEPTH:
             part.eval()
+    for attention, _ in shares:
+        attention.dropout = 0.0
     try:
         yield
     finally:
         for part, mode in was:
             part.training = mode
+        for attention, share in shares:
+            attention.dropout = share
         for buffer, value in buffers:
             if not torch.equal(buffer, value):
                 buffer.copy_(value)

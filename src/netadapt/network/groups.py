@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from netadapt.network.labels import Atoms, Slot
 from netadapt.network.operation import Propagation
+from netadapt.network.splits import components, settle
 from netadapt.network.structure import AxisUse, ChannelGroup, Pinned
 
 Ints = NDArray[np.int64]
@@ -48,31 +47,28 @@ def build_groups(found: Propagation) -> Grouping:
     Args:
         found: the result of the propagation, with all pins known so far.
     """
-    component = _components(found.atoms)
-    stuck = np.zeros(component.max(initial=-1) + 1, dtype=bool)
-    for pin in found.atoms.pins:
-        stuck[component[pin.atoms]] = True
+    component, stuck = _components(found.atoms)
     members = _patterns(found, component, stuck)
     group_of, unit_of = np.full(len(component), -1), np.full(len(component), -1)
-    for index, components in enumerate(members):
+    for index, mine in enumerate(members):
         units = np.full(len(stuck), -1)
-        units[components] = np.arange(len(components))
-        mine = units[component] >= 0
-        group_of[mine], unit_of[mine] = index, units[component][mine]
+        units[mine] = np.arange(len(mine))
+        inside = units[component] >= 0
+        group_of[inside], unit_of[inside] = index, units[component][inside]
     names = _names(found.atoms.slots, group_of, len(members))
     groups = tuple(_group(i, names[i], found.atoms.slots, group_of, unit_of) for i in range(len(members)))
     return Grouping(groups, _pinned(found.atoms, component, group_of), group_of, unit_of)
 
 
-def _components(atoms: Atoms) -> Ints:
-    """Return the component of every atom, numbered in order of the smallest atom."""
-    if not atoms.edges:
-        return np.arange(atoms.count)
-    left, right = (np.concatenate(side) for side in zip(*atoms.edges, strict=True))
-    graph = coo_matrix((np.ones(len(left), dtype=np.int8), (left, right)), shape=(atoms.count, atoms.count))
-    labels = connected_components(graph, directed=False)[1]
-    first = np.unique(labels, return_index=True)[1]
-    return np.argsort(np.argsort(first))[labels].astype(np.int64)
+def _components(atoms: Atoms) -> tuple[Ints, NDArray[np.bool_]]:
+    """Return the component of every atom, numbered in order of the smallest atom, and by component whether it stays."""
+    none = np.empty(0, dtype=np.int64)
+    left, right = (np.concatenate([none, *side]) for side in zip((none, none), *atoms.edges, strict=True))
+    component = components(atoms.count, left, right)
+    stuck = np.zeros(component.max(initial=-1) + 1, dtype=bool)
+    for pin in atoms.pins:
+        stuck[component[pin.atoms]] = True
+    return settle(atoms, component, stuck)
 
 
 def _patterns(found: Propagation, component: Ints, stuck: NDArray[np.bool_]) -> list[Ints]:

@@ -53,12 +53,17 @@ class Atoms:
         slots: axes in order of first use, which is the order of execution.
         edges: pairs of equally long arrays of tied atoms.
         pins: atoms that must stay.
+        splits: layouts of units that a reshape spread over several dimensions, one of which must shrink (`splits.py`).
+        meetings: pairs of labels that meet element by element, one of which does not vary along all dimensions of the
+            other: whether they are tied depends on which dimension shrinks.
         opaque: atoms that stand for a whole tensor of unknown inner structure (network inputs, unknown operations).
     """
 
     slots: list[Slot] = field(default_factory=list)
     edges: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
     pins: list[Pin] = field(default_factory=list)
+    splits: list[Tensor] = field(default_factory=list)
+    meetings: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     opaque: set[int] = field(default_factory=set)
     count: int = 0
     _by_axis: dict[tuple[str, int], Slot] = field(default_factory=dict)
@@ -101,6 +106,12 @@ class Atoms:
         pairs = pairs[:, (pairs >= 0).all(0) & (pairs[0] != pairs[1])]
         if pairs.size:
             self.edges.append((pairs[0], pairs[1]))
+
+    def meet(self, wide: Tensor, narrow: Tensor) -> None:
+        """Tie ``narrow`` to ``wide``, along whose other dimensions it is repeated, where those are not what shrinks."""
+        wide, narrow = compact(wide), compact(narrow)
+        if (narrow >= 0).any() and (wide >= 0).any():
+            self.meetings.append((wide, narrow))
 
     def pin(self, labels: Tensor, reason: str, rank: int = RANK_OPERATION, where: str = "") -> None:
         """Forbid the removal of every atom in ``labels``, because of ``reason``, found at the source line ``where``."""
@@ -158,9 +169,9 @@ def along(atoms: Tensor, dim: int, shape: Sequence[int]) -> Tensor:
     return spread(atoms.reshape(view), shape)
 
 
-def _blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+def blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Split two shapes with equally many elements into the smallest runs of dimensions with equal products."""
-    blocks: list[tuple[list[int], list[int]]] = []
+    found: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(old) or j < len(new):
         a, b = [i] if i < len(old) else [], [j] if j < len(new) else []
@@ -172,8 +183,8 @@ def _blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
             else:
                 b.append(j)
                 j += 1
-        blocks.append((a, b))
-    return blocks
+        found.append((a, b))
+    return found
 
 
 def reshape(labels: Tensor, shape: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
@@ -184,15 +195,15 @@ def reshape(labels: Tensor, shape: Sequence[int]) -> tuple[Tensor, list[Tensor]]
         shape: as many elements.
 
     Returns:
-        The labels in ``shape``, and for every dimension of units that was split into several the labels laid out with
-        the last of the new dimensions in front and the others behind, ``(last, rest)``: a removal must take the same
-        positions of ``last`` for all of ``rest``, otherwise the pieces would no longer be equally long.
+        The labels in ``shape``, and for every dimension of units that was split into several the labels along the new
+        ones, all others flattened behind, ``(*new, rest)``: a removal must shrink exactly one of the new dimensions,
+        or the tensor would not be rectangular (see `splits.py`).
     """
     if labels.numel() == 0:
         return labels.reshape(tuple(shape)), []
     changing = set(varying(labels))
     small, inner, splits = labels, [1] * len(shape), []
-    for a, b in _blocks(labels.shape, shape):
+    for a, b in blocks(labels.shape, shape):
         if changing.isdisjoint(a):
             for dim in a:
                 small = small.narrow(dim, 0, 1)
@@ -203,9 +214,11 @@ def reshape(labels: Tensor, shape: Sequence[int]) -> tuple[Tensor, list[Tensor]]
                 splits.append(b)
     result = tidy(spread(small.reshape(inner), shape))
     changed = varying(result)
-    pieces = []
-    for block in splits:
-        dims = [dim for dim in block if dim in changed]
-        if len(dims) > 1:
-            pieces.append(compact(result).movedim(dims[-1], 0).flatten(1))
-    return result, pieces
+    spread_over = [[dim for dim in block if dim in changed] for block in splits]
+    layouts = [_in_front(compact(result), dims) for dims in spread_over if len(dims) > 1]
+    return result, layouts
+
+
+def _in_front(labels: Tensor, dims: Sequence[int]) -> Tensor:
+    rest = [dim for dim in range(labels.ndim) if dim not in dims]
+    return labels.permute(*dims, *rest).reshape(*(labels.shape[dim] for dim in dims), -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from netadapt.errors import ModelError, SurgeryError, did_you_mean
 from netadapt.network import surgery
 from netadapt.network.algebra import Forms, build_layers, count_parameters
+from netadapt.network.bench import Bench, prepare
 from netadapt.network.constants import find_constant
+from netadapt.network.followers import Choice, followers, options, rehearse
 from netadapt.network.groups import Grouping, build_groups
 from netadapt.network.labels import RANK_PROOF
 from netadapt.network.operation import Propagation
-from netadapt.network.prove import Failure, Proof, difference, prove
+from netadapt.network.prove import Failure, Proof, difference, failure_of, prove
 from netadapt.network.structure import ChannelGroup, Layer, Pinned
 
 Ints = NDArray[np.int64]
@@ -56,6 +58,7 @@ class Network:
         shapes: original shapes of all parameters and buffers, by canonical name.
         channels: for modules whose attributes follow from activations, what goes in and out.
         proof: what was checked by values; ``None`` if `trace` was told not to.
+        followers: attributes that follow the widths although nobody registered a fixer, by module.
         foreign_record: what ``model`` had lost already when it was traced; it is the original here.
     """
 
@@ -63,7 +66,7 @@ class Network:
         self.model, self.example_inputs = model, example_inputs
         self.foreign_record = surgery.record_of(model)
         self.proof: Proof | None = None
-        self._found = found
+        self._found, self._choice = found, Choice()
         self._parameters = [name for name, _ in model.named_parameters()]
         self.shapes = found.shapes
         self._rebuild()
@@ -80,6 +83,13 @@ class Network:
             name: (self._channels(inputs, grouping), self._channels(outputs, grouping))
             for name, (inputs, outputs) in self._found.channels.items()
         }
+        self._options = options(self._found.sizes, grouping)
+        self._follow(self._choice)
+
+    def _follow(self, choice: Choice) -> None:
+        """Let the attributes that nobody registered a fixer for follow ``choice``."""
+        self._choice = choice
+        self.followers = followers(self._options, choice, self.model)
 
     def _channels(self, labels: Tensor, grouping: Grouping) -> Channels:
         atoms = labels.numpy()
@@ -202,14 +212,32 @@ class Network:
 
     def prove(self) -> Proof:
         """Prove all groups by values, pin those that fail, and remember what was checked in `proof`."""
+        if not self.groups:
+            self.proof = Proof()
+            return self.proof
+        bench = prepare(self)
+        choice, failures = rehearse(self._options, [g.name for g in self.groups], self.model, self._trial(bench))
+        self._follow(choice)
+        self._pin_failures(failures)
         while True:
-            proof = prove(self)
+            proof = prove(self, bench)
             if not proof.failures:
                 self.proof = proof
                 self.groups = tuple(replace(g, minimum=2) if g.name in proof.narrow else g for g in self.groups)
                 return proof
-            for name, failure in proof.failures.items():
-                self._pin(name, failure)
+            self._pin_failures(proof.failures)
+
+    def _trial(self, bench: Bench) -> Callable[[str, Choice], Failure | None]:
+        def failure(name: str, choice: Choice) -> Failure | None:
+            self._follow(choice)
+            return failure_of(bench, [self.group(name)], 1)
+
+        return failure
+
+    def _pin_failures(self, failures: Mapping[str, Failure]) -> None:
+        for name, failure in failures.items():
+            self._pin(name, failure)
+        if failures:
             self._rebuild()
 
     def _pin(self, name: str, failure: Failure) -> None:

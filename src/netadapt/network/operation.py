@@ -1,42 +1,26 @@
-"""What the rules work with: one call in the graph (`Operation`), parameters as values, and what a walk collects.
+"""What the rules work with: one call in the graph (`Operation`), and what a walk over the graph collects.
 
 Made by `propagation.py` for every node of the exported graph; used by `rules/`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, fx, nn
 
-from netadapt.network.labels import Atoms, compact, none, spread
+from netadapt.network.labels import NONE, Atoms, compact, none, spread
+from netadapt.network.parameter import Parameter as Parameter
 from netadapt.network.source import line_of_node
 from netadapt.network.structure import Kind, Role
 
 if TYPE_CHECKING:
     from netadapt.network.constants import SizedCall
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter or buffer as a graph value that has at most been transposed.
-
-    Attributes:
-        name: canonical qualified name.
-        shape: of this view.
-        axes: which axis of the tensor each dimension of the view is.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    axes: tuple[int, ...]
-
-    def permuted(self, order: Sequence[int]) -> Parameter:
-        """Return the view with its dimensions in another order."""
-        return Parameter(self.name, tuple(self.shape[d] for d in order), tuple(self.axes[d] for d in order))
 
 
 Value = Any  # a label Tensor, a Parameter, a list of them, or a plain Python argument
@@ -67,17 +51,33 @@ class Propagation:
         atoms: the atoms, ties and pins.
         layers: operations that cost something, in order of execution.
         channels: for modules with an activation fixer, labels along dimension 1 of what goes in and comes out.
+        sizes: by module and attribute, what its size may be the size of (see `followers.py`).
         used: canonical names of the parameters and buffers that some operation read.
         shapes: of every parameter and buffer, by canonical name.
+        constants: shapes of tensors that are neither, by a name of ours; all their axes are pinned.
         sized: calls that take sizes of channels, in order of execution.
     """
 
     atoms: Atoms = field(default_factory=Atoms)
     layers: list[RawLayer] = field(default_factory=list)
     channels: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    sizes: dict[str, dict[str, list[Tensor]]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    constants: dict[str, tuple[int, ...]] = field(default_factory=dict)
     names: Counter[str] = field(default_factory=Counter)
+
+    def constant(self, shape: Sequence[int]) -> Value:
+        """Return a tensor that is neither parameter nor buffer: units that it meets along an axis must stay."""
+        if math.prod(shape) <= 1:
+            return none(shape)
+        name = f"constant tensor {len(self.constants) + 1}"
+        self.constants[name] = tuple(shape)
+        for axis, size in enumerate(shape):
+            reason = "it meets a constant tensor that is neither parameter nor buffer"
+            self.atoms.pin(self.atoms.axis(name, axis, size), reason)
+        return Parameter(name, tuple(shape), tuple(range(len(shape))))
+
     sized: list[SizedCall] = field(default_factory=list)
 
 
@@ -127,25 +127,28 @@ class Operation:
         """Return the labels of the tensor argument ``key``."""
         return self.as_labels(self.value(key))
 
+    def operands(self) -> list[Value]:
+        """Return labels or `Parameter` of all tensor arguments in order."""
+        held = [self.env[node] for node in _nodes((*self.node.args, *self.node.kwargs.values()))]
+        flat = [item for value in held for item in (value if isinstance(value, list) else [value])]
+        return [item for item in flat if isinstance(item, Tensor | Parameter)]
+
     def tensors(self) -> Iterator[Tensor]:
         """Iterate over the labels of all tensor arguments in order."""
-        for node in _nodes((*self.node.args, *self.node.kwargs.values())):
-            value = self.env[node]
-            for item in value if isinstance(value, list) else [value]:
-                if isinstance(item, Tensor | Parameter):
-                    yield self.as_labels(item)
+        for value in self.operands():
+            yield self.as_labels(value)
 
     def as_labels(self, value: Value) -> Tensor:
         """Return the labels of a value; a parameter with several axes has none and stays as it is."""
         if isinstance(value, Parameter):
-            long = [d for d, size in enumerate(value.shape) if size > 1]
+            long = value.long
             if not long:
                 return none(value.shape)
             if len(long) == 1:
                 atoms = self.axis(value, long[0])
                 view = [1] * len(value.shape)
                 view[long[0]] = -1
-                return atoms.reshape(view)
+                return spread(atoms.reshape(view), value.shape)
             reason = f"{value.name} is used by {self.name}, which netadapt does not follow on parameters"
             for dim in long:
                 self.pin(self.axis(value, dim), reason)
@@ -154,9 +157,19 @@ class Operation:
             return value
         return none(())
 
+    def glimpse(self, value: Value) -> Tensor:
+        """Return the labels of a value for counting; nothing is pinned where a parameter has several axes."""
+        several = isinstance(value, Parameter) and len(value.long) > 1
+        return none(value.shape) if several else self.as_labels(value)
+
     def axis(self, parameter: Parameter, dim: int, role: Role = "elementwise") -> Tensor:
         """Return the atoms along dimension ``dim`` of a parameter."""
-        return self.atoms.axis(parameter.name, parameter.axes[dim], parameter.shape[dim], role)
+        axis, size = parameter.axes[dim], parameter.shape[dim]
+        if axis is None:
+            return none((size,))
+        sizes = self.state.shapes.get(parameter.name) or self.state.constants[parameter.name]
+        whole = self.atoms.axis(parameter.name, axis, sizes[axis], role)
+        return whole.narrow(0, parameter.starts.get(axis, 0), size)
 
     def tie(self, a: Tensor, b: Tensor) -> None:
         """Let labels only be removed together."""
@@ -165,6 +178,28 @@ class Operation:
     def pin(self, labels: Tensor, reason: str) -> None:
         """Keep what ``labels`` name, because of ``reason``; the source line is remembered beside it."""
         self.atoms.pin(labels, reason, where=self.where)
+
+    def settle(self, labels: Tensor, dims: Iterable[int], reason: str) -> Tensor:
+        """Let ``labels`` lose nothing along ``dims``: what lies along them goes as a whole, or stays, by ``reason``.
+
+        Where the units lie along other dimensions too (heads), each of those takes all along ``dims`` with it.
+
+        Returns:
+            The labels with ``dims`` narrowed to size 1; -1 where the units lay along them only.
+        """
+        small = compact(labels)
+        changing = [dim for dim, size in enumerate(small.shape) if size > 1]
+        fixed = [d for d in {d % labels.ndim for d in dims} if d in changing]
+        if not fixed:
+            return small
+        first = small
+        for dim in fixed:
+            first = first.narrow(dim, 0, 1)
+        if len(fixed) == len(changing):
+            self.pin(small, reason)
+            return torch.full_like(first, NONE)
+        self.tie(small, first)
+        return first
 
     def pin_all(self, reason: str) -> Value:
         """Pin every tensor argument and return unknown labels for the results."""

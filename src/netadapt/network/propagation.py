@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import Tensor, fx, nn
 
 from netadapt.network.constants import sized_call
-from netadapt.network.labels import RANK_OPERATION, RANK_OUTPUT, none
+from netadapt.network.followers import remember
+from netadapt.network.labels import RANK_OUTPUT
 from netadapt.network.operation import (
     Operation,
     Parameter,
@@ -40,8 +40,8 @@ def propagate(graph: fx.GraphModule, inputs: Mapping[str, Value], state: Propaga
         if isinstance(value, Tensor):
             state.atoms.pin(value, "its channels are the network's output", RANK_OUTPUT)
         elif isinstance(value, Parameter):
-            for dim, size in enumerate(value.shape):
-                atoms = state.atoms.axis(value.name, value.axes[dim], size)
+            for axis in [axis for axis in value.axes if axis is not None]:
+                atoms = state.atoms.axis(value.name, axis, state.shapes[value.name][axis])
                 state.atoms.pin(atoms, "the network returns this parameter", RANK_OUTPUT)
 
 
@@ -53,7 +53,7 @@ def _walk(graph: fx.GraphModule, inputs: Sequence[Value], state: Propagation, mo
             env[node] = next(waiting)
         elif node.op == "get_attr":
             held = getattr(graph, str(node.target))
-            env[node] = held if isinstance(held, fx.GraphModule) else _constant(held, state)
+            env[node] = held if isinstance(held, fx.GraphModule) else state.constant(getattr(held, "shape", ()))
         elif node.op == "output":
             return _flat(fx.node.map_arg(node.args[0], lambda n: env[n]))
         elif node.target is operator.getitem:
@@ -68,6 +68,8 @@ def _walk(graph: fx.GraphModule, inputs: Sequence[Value], state: Propagation, mo
             _remember_channels(node, env, state)
             if call := sized_call(node, env[node]):
                 state.sized.append(call)
+            values = [item for n in (*node.all_input_nodes, node) for item in _flat(env[n])]
+            remember(state.sizes, module_of(node), model, [v for v in values if isinstance(v, Tensor)])
     return []
 
 
@@ -85,13 +87,6 @@ def _flat(value: Value) -> list[Value]:
     if isinstance(value, list | tuple):
         return [item for part in value for item in _flat(part)]
     return [value]
-
-
-def _constant(tensor: Any, state: Propagation) -> Tensor:
-    if not isinstance(tensor, Tensor) or tensor.numel() <= 1:
-        return none(getattr(tensor, "shape", ()))
-    reason = "it meets a constant tensor that is neither parameter nor buffer"
-    return state.atoms.unknown(tensor.shape, reason, RANK_OPERATION)
 
 
 def _remember_channels(node: fx.Node, env: Mapping[fx.Node, Value], state: Propagation) -> None:

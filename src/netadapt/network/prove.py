@@ -73,11 +73,11 @@ def difference(
     return distance(expected, outputs_of(smaller.double(), inputs)), _largest(expected)
 
 
-def prove(network: Network) -> Proof:
+def prove(network: Network, bench: Bench | None = None) -> Proof:
     """Check every group; a failure is narrowed down to the groups that cause it."""
     if not network.groups:
         return Proof()
-    bench = prepare(network)
+    bench = bench or prepare(network)
     failures: dict[str, Failure] = {}
     for attempt in (0, 1):
         rest = [g for g in network.groups if g.name not in failures]
@@ -89,7 +89,7 @@ def prove(network: Network) -> Proof:
 
 
 def _culprits(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> dict[str, Failure]:
-    failure = _failure(bench, groups, attempt) if groups else None
+    failure = failure_of(bench, groups, attempt) if groups else None
     if failure is None:
         return {}
     if len(groups) == 1:
@@ -111,7 +111,7 @@ def _cut(group: ChannelGroup, attempt: int, number: int) -> tuple[int, ...]:
     return tuple(sorted(rng.choice(group.width, count, replace=False).tolist()))
 
 
-def _failure(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> Failure | None:
+def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> Failure | None:
     """Return why the groups cannot be cut together, ``None`` if they can."""
     network = bench.network
     kept = {g.name: _cut(g, attempt, i) for i, g in enumerate(groups)}

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from netadapt.errors import ModelError, did_you_mean
 from netadapt.files import write_atomic
 from netadapt.network import surgery
-from netadapt.network.attributes import allowed_attributes
+from netadapt.network.attributes import allowed_attributes, may_follow
 from netadapt.network.network import Network
+from netadapt.network.standalone import set_sizes
 
 ARCHITECTURE, WEIGHTS, LOADER = "architecture.json", "weights.safetensors", "load.py"
 LARGEST_ARCHITECTURE = 64 * 2**20  # bytes; a VGG-16 at 224 px, the longest lists we know, takes 0.4 MiB
@@ -134,8 +135,7 @@ def load(folder: str | Path, model: nn.Module) -> nn.Module:
     result = surgery.slice_module(model, positions)
     _fill(result, weights, folder)
     for name, values in plan.attributes.items():
-        for key, value in values.items():
-            setattr(result.get_submodule(name), key, tuple(value) if isinstance(value, list) else value)
+        set_sizes(result.get_submodule(name), values)
     setattr(result, surgery.RECORD, {name: tuple(kept) for name, kept in plan.kept.items()})
     return result
 
@@ -156,7 +156,7 @@ def _attributes(module: nn.Module, original: nn.Module) -> dict[str, dict[str, i
     result = {}
     for name, part in module.named_modules():
         before = original.get_submodule(name)
-        names = sorted(allowed_attributes(part))
+        names = sorted(allowed_attributes(part) | {key for key in vars(part) if may_follow(before, key)})
         changed = {key: getattr(part, key) for key in names if getattr(part, key) != getattr(before, key)}
         if changed:
             result[name] = changed
@@ -242,7 +242,9 @@ def _check_attributes(plan: _Architecture, model: nn.Module) -> None:
             )
         for key, value in values.items():
             kind = tuple if isinstance(value, list) else int
-            if key not in allowed_attributes(parts[name]) or type(getattr(parts[name], key, None)) is not kind:
+            part = parts[name]
+            follows = may_follow(part, key) and isinstance(value, int) and 1 <= value <= getattr(part, key)
+            if not follows and (key not in allowed_attributes(part) or type(getattr(part, key, None)) is not kind):
                 raise ModelError(
                     f"{ARCHITECTURE} sets {name}.{key}, no size of {type(parts[name]).__name__} that "
                     "netadapt knows; where its class is your own, first import the module that calls "

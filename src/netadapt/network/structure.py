@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Role = Literal["output", "input", "elementwise"]
-Kind = Literal["conv", "depthwise", "grouped", "linear", "norm", "elementwise", "pool", "other"]
+Kind = Literal["conv", "depthwise", "grouped", "linear", "product", "norm", "elementwise", "pool", "other"]
 
 
 @dataclass(frozen=True)

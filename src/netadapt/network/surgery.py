@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from netadapt.errors import ModelError, did_you_mean
 from netadapt.network.attributes import Change, changed_attributes
+from netadapt.network.standalone import set_sizes
 
 if TYPE_CHECKING:
     from netadapt.network.network import Network
@@ -131,8 +132,7 @@ def shrink(network: Network, kept: Kept, weights_of: nn.Module | None = None) ->
     check_version(network, source, before)
     result = slice_module(source, positions)
     for name, attributes in fixed_attributes(network, result, wanted).items():
-        for key, value in attributes.items():
-            setattr(result.get_submodule(name), key, value)
+        set_sizes(result.get_submodule(name), attributes)
     setattr(result, RECORD, wanted)
     return result
 
@@ -186,10 +186,12 @@ def fixed_attributes(
 ) -> dict[str, dict[str, int | tuple[int, ...]]]:
     """Return the attributes that must change on every submodule of the already sliced ``module``."""
     result = {}
+    widths = np.array([len(kept[g.name]) for g in network.groups], dtype=np.int64)
     for name, part in module.named_modules():
         channels = network.channels.get(name)
         inputs, outputs = (None, None) if channels is None else (c.mask(kept) for c in channels)
         changed = changed_attributes(Change(part, network.model.get_submodule(name), inputs, outputs))
+        changed |= {key: int(form(widths)) for key, form in network.followers.get(name, {}).items()}
         if changed:
             result[name] = changed
     return result

@@ -172,7 +172,9 @@ def _export(model: nn.Module, inputs: Any) -> torch.export.ExportedProgram:
         args = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
     try:
         with _quiet_export():
-            return torch.export.export(model, args, kwargs, strict=False)
+            exported = torch.export.export(model, args, kwargs, strict=False)
+            exported.graph.eliminate_dead_code()  # attention weights, say, that nobody looks at
+            return exported
     except Exception as error:
         text = str(error).strip()
         where = _at(line_of_error(error) or line_in_text(text))
@@ -214,7 +216,7 @@ def _propagate(exported: torch.export.ExportedProgram, model: nn.Module, state: 
         elif spec.kind is InputKind.USER_INPUT:
             inputs[name] = state.atoms.unknown(shape, "its channels are the network's input", RANK_INPUT)
         else:
-            inputs[name] = state.atoms.unknown(shape, "it meets a constant tensor that is neither parameter nor buffer")
+            inputs[name] = state.constant(shape)
     propagate(exported.graph_module, inputs, state, model)
 
 

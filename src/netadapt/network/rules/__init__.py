@@ -9,14 +9,35 @@ import logging
 
 from torch import Tensor
 
+from netadapt.network.labels import compact, none
 from netadapt.network.operation import Operation, Value, footprint
-from netadapt.network.rules import contraction, elementwise, movement, normalisation, reduction, shuffles
+from netadapt.network.rules import (
+    contraction,
+    elementwise,
+    movement,
+    normalisation,
+    product,
+    reduction,
+    shuffles,
+    tables,
+)
 from netadapt.network.rules.counting import count_call, is_product
 from netadapt.network.rules.registry import RULES
 
 logger = logging.getLogger("netadapt")
 
-__all__ = ["RULES", "apply_rule", "contraction", "elementwise", "movement", "normalisation", "reduction", "shuffles"]
+__all__ = [
+    "RULES",
+    "apply_rule",
+    "contraction",
+    "elementwise",
+    "movement",
+    "normalisation",
+    "product",
+    "reduction",
+    "shuffles",
+    "tables",
+]
 
 
 def apply_rule(op: Operation) -> Value:
@@ -34,13 +55,17 @@ def apply_rule(op: Operation) -> Value:
     if (is_product(op) or rule is _unknown) and len(op.state.layers) == counted:
         count_call(op)
     if kind is not None and op.shape and len(op.state.layers) == counted:
-        first = result[0] if isinstance(result, list) else result
+        first = op.glimpse(result[0] if isinstance(result, list) else result)
         outputs, batch, size = footprint(first)
-        source = next((t for t in op.tensors() if t.ndim), first)
+        source = next((op.glimpse(v) for v in op.operands() if len(v.shape)), first)
         inputs, _, input_size = footprint(source)
         op.cost(kind, inputs, outputs, input_size=input_size, output_size=size, batch=batch)
     return result
 
 
 def _unknown(op: Operation) -> Value:
+    operands = op.operands()
+    if operands and all(isinstance(v, Tensor) and bool((compact(v) < 0).all()) for v in operands):
+        several = isinstance(op.node.meta.get("val"), list | tuple)  # computed from constants alone, as a mask is
+        return [none(shape) for shape in op.shapes] if several else none(op.shape)
     return op.pin_all(f"its channels reach {op.name}, an operation without a rule")

@@ -103,26 +103,32 @@ def addmm(op: Operation) -> Value:
     return _matrix(op, op.labels("mat1"), weight, op.value("self"))
 
 
-@rule("matmul mm bmm")
-def matmul(op: Operation) -> Value:
-    """``input @ weight``; products of activations are pinned."""
-    weight = op.value("other" if op.name == "matmul" else "mat2")
-    if not isinstance(weight, Parameter) or len(weight.shape) != 2 or isinstance(op.value("self"), Parameter):
-        return op.pin_all(f"{op.name} multiplies activations with each other")
-    return _matrix(op, op.labels("self"), weight, None)
-
-
 def _matrix(op: Operation, labels: Tensor, weight: Parameter, bias: Value) -> Value:
     """Contract the last dimension of ``labels`` with dimension 0 of ``weight``."""
-    channels = L.vector(labels, -1)
-    if channels is None:
-        return op.pin_all(f"{op.name} on units that are not the last dimension")
+    other = [dim for dim in L.varying(labels) if dim != labels.ndim - 1]
+    if other:
+        return _alike(op, labels, weight, bias)
+    channels = L.compact(labels).reshape(-1).expand(labels.shape[-1])
     fan_in, outputs = op.axis(weight, 0, "input"), op.axis(weight, 1, "output")
     op.tie(fan_in, channels)
     if bias is not None:
         op.tie(op.as_labels(bias).reshape(-1), outputs)
     op.cost("linear", channels, outputs, fan_in=fan_in, kernel=(1, 1), stride=(1, 1), batch=_product(labels.shape[:-1]))
     return L.along(outputs, len(op.shape) - 1, op.shape)
+
+
+def _alike(op: Operation, labels: Tensor, weight: Parameter, bias: Value) -> Value:
+    """Use one weight for all units, which lie along other dimensions (heads, or the channels of a token mixer)."""
+    reason = f"{op.name} uses it for all units of another dimension"
+    carried = op.settle(labels, [-1], reason)
+    ones = [op.axis(weight, dim) for dim in (0, 1)] + ([] if bias is None else [op.as_labels(bias).reshape(-1)])
+    for atoms in ones:
+        op.pin(atoms, reason)
+    units = L.compact(carried).reshape(-1)
+    fan_in, columns = L.none((weight.shape[0],)), weight.shape[1]
+    rest = _product(labels.shape[:-1]) * columns // units.numel()
+    op.cost("product", L.compact(labels).reshape(-1), units, fan_in=fan_in, kernel=(1,), batch=rest)
+    return L.spread(carried, op.shape)
 
 
 def _product(sizes: Sequence[int]) -> int:

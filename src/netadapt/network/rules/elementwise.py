@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from netadapt.network.labels import compact, none, spread, tidy, varying, vector
-from netadapt.network.operation import Operation, Value
+from netadapt.network.operation import Operation, Parameter, Value
 from netadapt.network.rules.registry import rule
 
 COSTLY = """
@@ -31,12 +31,22 @@ CONSTANT = """
 
 
 @rule(COSTLY, kind="elementwise")
-@rule(FREE)
 def elementwise(op: Operation) -> Value:
     """Tie the labels of all tensor arguments as they broadcast."""
-    tensors = [t for t in op.tensors() if t.ndim] or [none(op.shape)]
-    merged = reduce(lambda a, b: meet(op, a, b), tensors)
+    values = op.operands()
+    tensors = [t for t in values if isinstance(t, Tensor) and t.ndim]
+    merged = reduce(lambda a, b: meet(op, a, b), tensors, none(op.shape))
+    for parameter in values:
+        if isinstance(parameter, Parameter) and parameter.shape:
+            merged = add_parameter(op, merged, parameter)
     return _aligned(merged, op.shape)
+
+
+@rule(FREE)
+def unchanged(op: Operation) -> Value:
+    """Give the same elements in another type or place; parameters stay parameters."""
+    values = op.operands()
+    return values[0] if isinstance(values[0], Parameter) and values[0].shape == op.shape else elementwise(op)
 
 
 @rule("prelu", kind="elementwise")
@@ -67,13 +77,44 @@ def meet(op: Operation, a: Tensor, b: Tensor) -> Tensor:
         return _single_meets(op, one, b)
     if other.numel() == 1 and one.numel() > 1:
         return _single_meets(op, other, a)
-    if one.numel() > 1 and set(varying(a)).isdisjoint(varying(b)):
+    left, right = set(varying(a)), set(varying(b))
+    if one.numel() > 1 and left.isdisjoint(right):
         reason = f"{op.name} combines units along different dimensions"
         op.pin(a, reason)
         op.pin(b, reason)
+    elif right < left:
+        op.atoms.meet(a, b)
+    elif left < right:
+        op.atoms.meet(b, a)
     else:
         op.tie(a, b)
     return tidy(spread(torch.where(one >= 0, one, other), shape))
+
+
+def add_parameter(op: Operation, labels: Tensor, parameter: Parameter) -> Tensor:
+    """Tie each axis of a parameter or buffer to the units along the same dimension; return the labels of the result."""
+    shape = tuple(np.broadcast_shapes(labels.shape, parameter.shape))
+    labels, skip = _aligned(labels, shape), len(shape) - len(parameter.shape)
+    changing = set(varying(labels))
+    if len(parameter.long) < 2 or changing.isdisjoint(dim + skip for dim in parameter.long):
+        return meet(op, labels, op.as_labels(parameter))
+    shared = [dim for dim in parameter.long if dim + skip in changing]
+    if len(shared) > 1:  # only one of them can shrink: whole heads, say, but not their dimension
+        reason = f"{parameter.name} has two axes along its units"
+        labels = spread(op.settle(labels, [dim + skip for dim in shared[1:]], reason), shape)
+    for dim in parameter.long:
+        atoms = op.axis(parameter, dim)
+        if dim != shared[0]:
+            op.pin(atoms, f"axis {parameter.axes[dim]} of {parameter.name} meets no units in {op.name}")
+        elif len(varying(labels)) > 1:
+            op.atoms.meet(labels, _placed(atoms, dim + skip, len(shape)))
+        else:
+            op.tie(labels, _placed(atoms, dim + skip, len(shape)))
+    return labels
+
+
+def _placed(atoms: Tensor, dim: int, rank: int) -> Tensor:
+    return atoms.reshape([-1 if d == dim else 1 for d in range(rank)])
 
 
 def _single_meets(op: Operation, single: Tensor, labels: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from torch import Tensor, fx
 
 from netadapt.network import labels as L
 from netadapt.network.operation import Operation, Parameter, Value
-from netadapt.network.rules.elementwise import elementwise
+from netadapt.network.rules.elementwise import elementwise, meet
 from netadapt.network.rules.registry import rule
 
 PADS = """
@@ -35,10 +37,12 @@ def _swapped(op: Operation, value: Value) -> Value:
 
 @rule("view reshape _unsafe_view flatten unflatten squeeze unsqueeze view_as reshape_as ravel")
 def reshaped(op: Operation) -> Value:
-    """Give new sizes in the same order; where units are split over dimensions, the pieces stay equally long."""
-    result, pieces = L.reshape(op.labels("self"), op.shape)
-    for piece in pieces:
-        op.tie(piece, piece[:, :1])
+    """Give new sizes in the same order; where units are spread over several dimensions, one of those shrinks."""
+    value = op.value("self")
+    if isinstance(value, Parameter) and (view := value.reshaped(op.shape)) is not None:
+        return view
+    result, layouts = L.reshape(op.as_labels(value), op.shape)
+    op.atoms.splits += layouts
     return result
 
 
@@ -56,17 +60,27 @@ def permuted(op: Operation) -> Value:
 @rule("expand expand_as broadcast_to")
 def expanded(op: Operation) -> Value:
     """Repeat without memory."""
-    small = L.compact(op.labels("self"))
-    return L.spread(small, op.shape)
+    value = op.value("self")
+    if isinstance(value, Parameter):
+        own = [axis if size > 1 else None for axis, size in zip(value.axes, value.shape, strict=True)]
+        return replace(value, shape=op.shape, axes=(*[None] * (len(op.shape) - len(own)), *own))
+    return L.spread(L.compact(value), op.shape)
 
 
 @rule("slice select narrow")
 def sliced(op: Operation) -> Value:
     """Take a part along one dimension: free in batch and space; if its bounds follow units, the proof finds out."""
-    labels, dim = op.labels("self"), op.args["dim"]
+    value, dim = op.value("self"), op.args["dim"] % len(op.value("self").shape)
+    if isinstance(value, Parameter):
+        return _parameter_slice(op, value, dim)
+    labels = op.as_labels(value)
     whole = op.name == "slice" and op.shape == tuple(labels.shape)
-    if dim % labels.ndim in L.varying(labels) and not whole:
-        _keep_phases(op, labels, dim % labels.ndim)
+    changing = L.varying(labels)
+    if dim in changing and not whole:
+        if len(changing) > 1:  # heads, say, each of which is cut alike
+            op.settle(labels, [dim], f"{op.name} cuts channels at positions written in forward")
+        else:
+            _keep_phases(op, labels, dim)
     return run(op)
 
 
@@ -83,10 +97,38 @@ def _keep_phases(op: Operation, labels: Tensor, dim: int) -> None:
         op.tie(equal, equal[:1])
 
 
+def _parameter_slice(op: Operation, value: Parameter, dim: int) -> Value:
+    """Take a part of a parameter with several axes; whether its bounds follow a removal, the proof finds out."""
+    if op.name != "select":
+        start, step = op.args["start"] or 0, op.args.get("step", 1)
+        if step == 1 or op.shape == value.shape:
+            return value.narrowed(dim, start % max(value.shape[dim], 1) if start < 0 else start, op.shape[dim])
+    op.pin(op.axis(value, dim), f"{op.name} cuts it at positions written in forward")
+    axes = list(value.axes)
+    axes[dim : dim + 1] = [] if op.name == "select" else [None]
+    return replace(value, shape=op.shape, axes=tuple(axes))
+
+
+def _parameter_pieces(op: Operation, value: Parameter, dim: int) -> Value:
+    """Take a parameter apart; equal pieces stay equal."""
+    if op.name == "unbind":
+        op.pin(op.axis(value, dim), "unbind takes it apart")
+        axes = value.axes[:dim] + value.axes[dim + 1 :]
+        return [replace(value, shape=shape, axes=axes) for shape in op.shapes]
+    sizes = [shape[dim] for shape in op.shapes]
+    parts = [value.narrowed(dim, sum(sizes[:i]), size) for i, size in enumerate(sizes)]
+    for part in parts[1:] if len(set(sizes)) == 1 else []:
+        op.tie(op.axis(parts[0], dim), op.axis(part, dim))
+    return parts
+
+
 @rule("chunk split split_with_sizes tensor_split unbind unsafe_chunk unsafe_split")
 def pieces(op: Operation) -> Value:
     """Equal pieces of the units stay equal: the i-th units of all pieces are tied; of others the proof decides."""
-    labels, dim = op.labels("self"), op.args["dim"]
+    value, dim = op.value("self"), op.args["dim"]
+    if isinstance(value, Parameter):
+        return _parameter_pieces(op, value, dim % len(value.shape))
+    labels = op.as_labels(value)
     if dim % labels.ndim not in L.varying(labels):
         return [
             L.spread(L.compact(labels).squeeze(dim) if op.name == "unbind" else L.compact(labels), shape)
@@ -94,7 +136,9 @@ def pieces(op: Operation) -> Value:
         ]
     parts: list[Tensor] = run(op)
     if op.name == "unbind":
-        op.pin(labels, "unbind takes channels apart")
+        op.settle(labels, [dim], "unbind takes channels apart")
+    elif len(L.varying(labels)) > 1 and len({tuple(part.shape) for part in parts}) > 1:
+        op.settle(labels, [dim], f"{op.name} cuts channels into unequal pieces")
     elif len({tuple(part.shape) for part in parts}) == 1:
         for part in parts[1:]:
             op.tie(parts[0], part)
@@ -107,6 +151,10 @@ def concatenated(op: Operation) -> Value:
     items = [op.as_labels(v) for v in op.value("tensors")]
     items = [t for t in items if t.shape != (0,)]
     dim = int(op.args.get("dim", 0)) % items[0].ndim
+    across = [t for t in items if set(L.varying(t)) - {dim}]
+    if across and not any(dim in L.varying(t) for t in items):  # tokens behind tokens: the units meet
+        merged = reduce(lambda a, b: meet(op, a, b), (L.compact(t) for t in items))
+        return L.spread(merged, op.shape)
     shape = list(np.broadcast_shapes(*(_without(L.compact(t).shape, dim) for t in items)))
     spread = [L.spread(L.compact(t), [t.shape[d] if d == dim else s for d, s in enumerate(shape)]) for t in items]
     return L.spread(L.tidy(torch.cat(spread, dim)), op.shape)

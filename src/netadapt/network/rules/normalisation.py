@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from netadapt.network.labels import varying, vector
+from netadapt.network.labels import spread, varying, vector
 from netadapt.network.operation import Operation, Parameter, Value
 from netadapt.network.rules.registry import rule
 
@@ -45,7 +45,10 @@ def layer_norm(op: Operation) -> Value:
     """Exact only where no units lie along the normalised dimensions."""
     labels = op.labels("input")
     count = len(op.args["normalized_shape"])
-    if all(dim < labels.ndim - count for dim in varying(labels)) and not _opaque(op, labels):
+    over = set(range(labels.ndim - count, labels.ndim))
+    if not over.issuperset(varying(labels)):  # units along other dimensions (heads) take all that is normalised along
+        return spread(op.settle(labels, over, f"{op.name} runs over its units"), op.shape)
+    if not varying(labels) and not _opaque(op, labels):
         return labels
     return op.pin_all(f"{op.name} mixes the statistics of all channels: removing one would change the others")
 

@@ -54,25 +54,37 @@ def reduced(op: Operation) -> Value:
     over = {d % labels.ndim for d in dims} if dims and labels.ndim else set(range(labels.ndim))
     if _mixes(op, labels, over):
         return op.pin_all(f"{op.name} runs over channels")
-    small = L.compact(labels)
+    small = op.settle(labels, over, f"{op.name} runs over channels")
     small = small.reshape([s for d, s in enumerate(small.shape) if d not in over or op.args.get("keepdim")])
     value = op.node.meta["val"]
     return [L.spread(small, s) for s in op.shapes] if isinstance(value, list | tuple) else L.spread(small, op.shape)
 
 
-@rule("softmax log_softmax softmin cumsum normalize glu argmax argmin sort topk", kind="other")
+@rule("softmax log_softmax softmin cumsum normalize argmax argmin sort topk", kind="other")
 def along_dimension(op: Operation) -> Value:
     """Mixes what lies along one dimension."""
     labels, dim = next(op.tensors()), op.args.get("dim")
     if dim is None or _mixes(op, labels, {dim % max(labels.ndim, 1)}) or op.shape != tuple(labels.shape):
         return op.pin_all(f"{op.name} runs over channels")
+    labels = L.spread(op.settle(labels, [dim], f"{op.name} runs over its units"), op.shape)
     value = op.node.meta["val"]
     return [labels for _ in value] if isinstance(value, list | tuple) else labels
 
 
+@rule("glu", kind="other")
+def gated(op: Operation) -> Value:
+    """One half gates the other: their i-th units are tied."""
+    labels, dim = op.labels("self"), op.args["dim"]
+    if dim % labels.ndim not in L.varying(labels):
+        return L.spread(L.compact(labels), op.shape)
+    first, second = labels.chunk(2, dim)
+    op.tie(first, second)
+    return L.tidy(first)
+
+
 def _mixes(op: Operation, labels: Tensor, over: set[int]) -> bool:
-    """Tell whether units lie along the dimensions ``over``, or might (unknown inner structure)."""
+    """Tell whether all units lie along the dimensions ``over``, or might (unknown inner structure)."""
     changing = L.varying(labels)
     if not changing:
         return labels.numel() > 0 and int(L.compact(labels).reshape(-1)[0]) in op.atoms.opaque
-    return not over.isdisjoint(changing)
+    return over.issuperset(changing)

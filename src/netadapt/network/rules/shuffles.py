@@ -37,6 +37,16 @@ def repeated(op: Operation) -> Value:
     return L.spread(small.repeat(along), op.shape)
 
 
+@rule("repeat_interleave", kind="other")
+def repeated_each(op: Operation) -> Value:
+    """Put the copies of each element beside it; all copies of a unit go together, since they are the same atom."""
+    labels, dim, times = op.labels("self"), op.args.get("dim"), op.args.get("repeats")
+    if dim is None or not isinstance(times, int):
+        return op.pin_all("repeat_interleave over all dimensions, or by numbers that are not the same everywhere")
+    small = L.compact(labels)
+    return L.spread(small.repeat_interleave(times, dim) if small.shape[dim] > 1 else small, op.shape)
+
+
 @rule("pixel_shuffle", kind="other")
 def pixel_shuffled(op: Operation) -> Value:
     """Let the channels behind one channel of the result go together; the first stands for all of them."""
