@@ -104,10 +104,11 @@ def _cut(group: ChannelGroup, attempt: int, number: int) -> tuple[int, ...]:
     """Return units to keep: first a random half, unlike in every group, then a run at the beginning, then one."""
     if attempt == SINGLE:
         return (group.width // 2,)
+    fewest = min(2, group.width - 1)  # what fails with a single unit only has a minimum of two
     if attempt == 1:
-        return tuple(range(max(1, group.width * 2 // 5)))
+        return tuple(range(max(fewest, group.width * 2 // 5)))
     rng = np.random.default_rng([number, group.width])
-    count = int(rng.integers(max(1, group.width // 3), max(2, group.width * 3 // 4 + 1)))
+    count = int(rng.integers(max(fewest, group.width // 3), max(fewest, group.width * 3 // 4) + 1))
     return tuple(sorted(rng.choice(group.width, count, replace=False).tolist()))
 
 
