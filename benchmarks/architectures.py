@@ -120,8 +120,8 @@ xception41 xception41p
 xcit_nano_12_p16_224
 """
 TIMM = tuple(_FAMILIES.split())
-SIDES = (64, 96, 128, 160, 224, 256)  # pixels, tried in this order, then the network's own
-#: arguments by which constructors of either library are told the side of the image
+SIDES = (64, 96, 128, 160, 224, 256, 320)  # pixels, tried in this order, then the network's own
+#: arguments by which constructors are told the side of the image
 _SIZED = {"timm": ("img_size", "input_size"), "torchvision": ("image_size", "input_size")}
 
 Built = tuple[nn.Module, Tensor]
@@ -152,7 +152,7 @@ def build(name: str, seed: int) -> Built:
     library, _, model = name.partition(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network, example = _sized(_maker(library, model), _SIZED[library.partition("-")[0]])
+        network, example = _sized(_maker(library, model), _SIZED.get(library, ()))
         _enliven(network)
     return network, example
 
