@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from netadapt.baselines.one_shot import sampled_widths
 from netadapt.baselines.uniform import uniform_widths
 from netadapt.network.structure import AxisUse, ChannelGroup
-from netadapt.proposals import Chooser, Proposal, allowed_widths, merge, partial
+from netadapt.proposals import Chooser, Proposal, allowed_widths, gentlest, merge, partial
 
 
 def group(name: str, width: int, multiple: int = 1) -> ChannelGroup:
@@ -181,3 +181,14 @@ def test_a_share_of_a_step_need_not_be_safe_for_itself() -> None:
     (careful,) = safe.proposals(start, {"latency": 65.0}, {"latency": 50.0})
     (share,) = bold.proposals(start, {"latency": 65.0}, {"latency": 50.0})
     assert (careful.widths, share.widths) == ({"a": 32}, {"a": 48})
+
+
+def test_only_the_gentlest_of_many_proposals_stay_in_their_order() -> None:
+    widths = {"a": 64, "b": 64, "c": 64}
+
+    def pair(first: str, second: str, left: int, right: int) -> Proposal:
+        return Proposal((first, second), {**widths, first: left, second: right}, {}, {})
+
+    deep, even, slight = pair("a", "b", 8, 56), pair("a", "c", 32, 48), pair("b", "c", 56, 56)
+    assert gentlest([deep, even, slight], widths, most=2) == [even, slight]
+    assert gentlest([deep, even, slight], widths, most=3) == [deep, even, slight]

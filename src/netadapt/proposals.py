@@ -195,6 +195,22 @@ def merge(
     return judged.proposal(row, groups, current)
 
 
+def gentlest(proposals: Sequence[Proposal], widths: Mapping[str, int], most: int) -> list[Proposal]:
+    """Return at most ``most`` proposals, in their order: those that take the smallest share of the groups they shrink.
+
+    Args:
+        proposals: to choose from.
+        widths: of the current network.
+        most: how many may stay; pairs of groups are many more than groups.
+    """
+
+    def taken(proposal: Proposal) -> float:
+        return sum(1 - proposal.widths[group] / widths[group] for group in proposal.groups)
+
+    stay = sorted(range(len(proposals)), key=lambda number: (taken(proposals[number]), number))[:most]
+    return [proposals[number] for number in sorted(stay)]
+
+
 @dataclass(frozen=True)
 class Judged:
     """What the estimators say of some candidates.

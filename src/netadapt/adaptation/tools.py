@@ -21,7 +21,7 @@ from netadapt.adaptation.tuning import Tuner
 from netadapt.algorithm import Candidate, Step, rank
 from netadapt.errors import NonFinite
 from netadapt.network.importance import FilterChoice
-from netadapt.proposals import NumFilters, Proposal, merge, partial
+from netadapt.proposals import NumFilters, Proposal, gentlest, merge, partial
 from netadapt.runs.settings import SearchSection
 from netadapt.training.loop import Recipe
 from netadapt.training.task import Score
@@ -157,7 +157,7 @@ class SearchTools:
         return self.filters.apply(kept)
 
     def _contenders(self, net: Step, proposals: Sequence[Proposal], tightened: str) -> list[Candidate]:
-        """Score every proposal untuned and return the best few, or one that several groups share."""
+        """Score proposals untuned and return the best few, or one that several groups share."""
         if self.search.groups_per_step == 1:
             return self._best(net, proposals, tightened, self.search.contenders)
         ranked = self._best(net, proposals, tightened, len(proposals), weights=False)
@@ -174,7 +174,8 @@ class SearchTools:
         """Return the best ``count`` of ``proposals``, ordered as the pick rule would by untuned loss."""
         by_loss = replace(net, score=_by_loss(net.score))
         best: list[Candidate] = []
-        for proposal in proposals:
+        # pairs, which come where no single group can make the step, are far too many to be scored all
+        for proposal in gentlest(proposals, net.widths, most=len(net.widths)):
             candidate = self._scored(net, proposal)
             # where only the order counts the weights of all would fill the memory
             best.append(candidate if weights else replace(candidate, model=net.model))
