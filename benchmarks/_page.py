@@ -106,7 +106,7 @@ def _section(setup: Resampled) -> str:
     original = setup.original
     told = f"Original network, as all methods start from it: {original.milliseconds:.3f} ms, "
     told += f"{100 * original.accuracy:.1f} %."
-    image = f"![Accuracy against latency of {setup.setup}](images/frontier_{setup.setup}.svg)"
+    image = f"![Accuracy against latency of {setup.setup}](images/{plot_name(setup)})"
     return f"### {setup.setup}\n\n{image}\n\n{told}\n\n{_table(heads, rows)}"
 
 
@@ -126,6 +126,11 @@ def _row(setup: Resampled, method: str, budget: str) -> list[str]:
         *(f"{cost:,.0f}" for cost in costs),
         str(len(outcomes)),
     ]
+
+
+def plot_name(setup: Resampled) -> str:
+    """Return the file name of a set-up's plot."""
+    return f"frontier_{setup.setup.replace(' ', '_')}.svg"
 
 
 def plot_of(setup: Resampled) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -61,6 +62,12 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
     }
+
+
+def processor_name(processor: str) -> str:
+    """Return the name of a processor as folders and headings have it, e.g. ``amd-epyc``."""
+    plain = re.sub(r"\((r|tm)\)|\bprocessor\b", " ", processor.lower())
+    return re.sub(r"[^a-z0-9.]+", "-", plain).strip("-")
 
 
 def _relative(word: str) -> str:

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
+from _record import machine, processor_name
 from starts import model_text, settings
 
 from netadapt.runs.config import load_config, toml_value
@@ -51,13 +52,14 @@ class Places:
         setups: configurations of the set-ups.
         starts: prepared start weights.
         runs: run folders of the cells.
-        results: one JSON file for each finished cell.
+        results: one JSON file for each finished cell; a folder of its own for each kind of processor, since what
+            narrow layers cost differs between them: networks are compared where they were measured.
     """
 
     setups: Path = ROOT / "benchmarks" / "setups"
     starts: Path = ROOT / "runs" / "starts"
     runs: Path = ROOT / "runs" / "cells"
-    results: Path = ROOT / "benchmarks" / "results" / "cells"
+    results: Path = ROOT / "benchmarks" / "results" / "cells" / processor_name(machine()["processor"])
 
     def setup(self, cell: Cell) -> Path:
         """Return the configuration of a cell's set-up."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from _correct import Bits, unpacked
+from _record import processor_name
 from cells import TUNED_ORIGINAL, WHOLE
 from curves import Curve, Values, gain, speedup
 
@@ -23,7 +24,8 @@ class Outcome:
     """What a finished cell found.
 
     Attributes:
-        setup, method, budget, seed: of the cell.
+        setup: of the cell, with the kind of processor that it ran on.
+        method, budget, seed: of the cell.
         ratio: measured latency of the final network to that of the original.
         ratio_half_width: half the 95 % interval of it.
         original_ms: latency of the original.
@@ -53,12 +55,18 @@ class Outcome:
         return float(self.correct.mean())
 
 
+def named(name: str, document: Mapping[str, Any]) -> str:
+    """Return a name with the kind of processor that a cell ran on: only what ran there is compared."""
+    return f"{name} on {processor_name(document['machine']['processor'])}"
+
+
 def outcome(document: Mapping[str, Any]) -> Outcome:
     """Return the outcome that the JSON of a cell tells; the cell must not have failed."""
     cell, original, final = document["cell"], document["original"], document["final"]
     images = document["test_images"]
     return Outcome(
-        **{key: cell[key] for key in ("setup", "method", "budget", "seed")},
+        setup=named(cell["setup"], document),
+        **{key: cell[key] for key in ("method", "budget", "seed")},
         ratio=final["ratio"],
         ratio_half_width=final["ratio_half_width"],
         original_ms=original["latency_ms"],

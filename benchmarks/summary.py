@@ -2,7 +2,8 @@
 
     python benchmarks/summary.py
 
-Everything is read from benchmarks/results/cells; nothing is run. What has not been measured is null, never guessed.
+Everything is read from benchmarks/results/cells, a folder for each kind of processor; nothing is run. What has not
+been measured is null, never guessed.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _page import plot_of, results_page
+from _page import plot_name, plot_of, results_page
 from _record import RESULTS, provenance, write
 from cells import CELLS, FAITHFUL, PLACES, ROOT, Cell
 from curves import Values, estimate
-from outcomes import Comparison, Outcome, Resampled, outcome
+from outcomes import Comparison, Outcome, Resampled, named, outcome
 from together import read_together, taken_together
 
 from netadapt.files import write_atomic
@@ -39,7 +40,7 @@ class Found:
 
     Attributes:
         setups: outcomes with their replicates, by set-up.
-        failures: what was said of budgets that were refused or not reached, by name of the cell.
+        failures: what was said of budgets that were refused or not reached, by name of the cell and processor.
     """
 
     setups: tuple[Resampled, ...]
@@ -59,8 +60,9 @@ def found_in(documents: Iterable[Mapping[str, Any]], replicates: int = REPLICATE
     by_setup: dict[str, list[Outcome]] = {}
     for document in documents:
         if document["failure"] is None:
-            by_setup.setdefault(document["cell"]["setup"], []).append(outcome(document))
-    failures = {d["cell"]["name"]: d["failure"] for d in documents if d["failure"] is not None}
+            found = outcome(document)
+            by_setup.setdefault(found.setup, []).append(found)
+    failures = {named(d["cell"]["name"], d): d["failure"] for d in documents if d["failure"] is not None}
     return Found(tuple(Resampled(outcomes, replicates, seed) for outcomes in by_setup.values()), failures)
 
 
@@ -228,12 +230,13 @@ def read_cells(folder: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Read the cells; write summary.json, docs/results.md and its plots."""
-    found = found_in(taken_together(read_cells(PLACES.results), read_together()))
+    folders = sorted(path for path in PLACES.results.parent.iterdir() if path.is_dir())
+    found = found_in(d for f in folders for d in taken_together(read_cells(f), read_together(f.name)))
     summary = summarise(found)
     if found.setups:
         print("written to", write(RESULTS / "summary.json", summary | provenance()))
     for setup in found.setups:
-        path = DOCS / "images" / f"frontier_{setup.setup}.svg"
+        path = DOCS / "images" / plot_name(setup)
         write_atomic(path, plot_of(setup).encode())
         print("written to", path)
     page = DOCS / "results.md"

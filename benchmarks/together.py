@@ -79,10 +79,10 @@ def _with_ratio(measurement: Measurement) -> dict[str, float]:
     return _numbers(measurement) | {"ratio": ratio, "ratio_half_width": ratio * measurement.relative_half_width}
 
 
-def read_together(folder: Path = TOGETHER) -> dict[str, Any]:
-    """Return what was measured together in all set-ups, by name of the cell."""
+def read_together(processor: str, folder: Path = TOGETHER) -> dict[str, Any]:
+    """Return what was measured together in all set-ups on one kind of processor, by name of the cell."""
     found: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted((folder / processor).glob("*.json")):
         found |= json.loads(path.read_text())["cells"]
     return found
 
@@ -114,7 +114,7 @@ def main() -> None:
     values = measure_together(cells, arguments.sessions)
     for name, cell in values["cells"].items():
         print(f"{name:<70} {cell['latency_ms']:.3f} ms, ratio {cell['ratio']:.3f} ± {cell['ratio_half_width']:.3f}")
-    print(write(TOGETHER / f"{arguments.setup}.json", values | provenance()))
+    print(write(TOGETHER / PLACES.results.name / f"{arguments.setup}.json", values | provenance()))
 
 
 if __name__ == "__main__":

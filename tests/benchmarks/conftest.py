@@ -81,6 +81,7 @@ def document(
     original: np.ndarray | float = 0.9,
     search_images: int = 0,
     forward_images: int = 0,
+    processor: str = "Some CPU",
 ) -> dict[str, Any]:
     """Return the JSON of a cell, as run_cell writes it."""
     from _correct import packed
@@ -93,6 +94,7 @@ def document(
     return {
         "cell": {"setup": setup, "method": method, "budget": budget, "seed": seed, "name": f"{method} {budget} {seed}"},
         "failure": None,
+        "machine": {"processor": processor},
         "original": first | {"half_width_ms": 0.01, "correct": packed(right_of_original)},
         "final": final | {"accuracy": float(right.mean()), "correct": packed(right)},
         "test_images": len(right),

@@ -36,9 +36,9 @@ def test_the_product_s_best_method_is_told_against_each_baseline():
     faster = summary["speedup_at_equal_accuracy"]
     assert faster["uniform"] == pytest.approx({"median": 2, "low": 2, "high": 2, "inside": 1})
     assert faster["from-scratch"] is None
-    assert faster["per_setup"]["one"]["uniform"]["budgets"]["25%"]["median"] == pytest.approx(2)
-    assert faster["per_setup"]["two"]["uniform"]["seeds"] == [0, 1, 2]
-    assert faster["per_setup"]["two"]["from-scratch"] is None
+    assert faster["per_setup"]["one on some-cpu"]["uniform"]["budgets"]["25%"]["median"] == pytest.approx(2)
+    assert faster["per_setup"]["two on some-cpu"]["uniform"]["seeds"] == [0, 1, 2]
+    assert faster["per_setup"]["two on some-cpu"]["from-scratch"] is None
     netadapt = summary["comparisons"]["netadapt against uniform"]
     assert netadapt["speedup_at_equal_accuracy"]["median"] == pytest.approx(1.25)
     assert summary["comparisons"]["netadapt against netadapt-macs"]["speedup_at_equal_accuracy"] is None
@@ -55,7 +55,7 @@ def test_gains_are_in_points_and_the_median_is_over_set_ups_and_budgets():
         ]
     gain = summarise(found(*documents))["accuracy_gain_at_equal_latency"]
     assert gain["uniform"]["median"] == pytest.approx(2)
-    assert gain["per_setup"]["two"]["uniform"]["median"] == pytest.approx(5)
+    assert gain["per_setup"]["two on some-cpu"]["uniform"]["median"] == pytest.approx(5)
 
 
 def test_above_the_accuracy_of_the_original_the_gain_alone_decides_which_method_is_best():
@@ -71,7 +71,7 @@ def test_a_budget_where_uniform_is_better_is_named():
         document("uniform", "50%", 0.5, 0.8), document("netadapt", "50%", 0.5, 0.7),
         document("uniform", "25%", 0.25, 0.5), document("netadapt", "25%", 0.25, 0.5),
     ]  # fmt: skip
-    assert summarise(found(*documents))["behind_uniform"] == ["one at 50%"]
+    assert summarise(found(*documents))["behind_uniform"] == ["one on some-cpu at 50%"]
 
 
 def test_without_any_result_everything_is_null():
@@ -85,7 +85,7 @@ def test_without_any_result_everything_is_null():
 def test_a_refused_budget_is_told_and_counts_nowhere():
     refused = document("uniform", "25%", 0.25, 0.5) | {"failure": "too near the floor"}
     summary = summarise(found(refused, document("netadapt", "25%", 0.25, 0.5)))
-    assert summary["failures"] == {"uniform 25% 0": "too near the floor"}
+    assert summary["failures"] == {"uniform 25% 0 on some-cpu": "too near the floor"}
     assert summary["speedup_at_equal_accuracy"]["uniform"] is None
 
 
@@ -104,7 +104,7 @@ def test_the_search_cost_is_that_of_the_shortest_tuning_on_the_plateau_against_t
     cost = search_cost(found(*costs()).setups)
     assert (cost["search_images_faithful"], cost["search_images_fast"]) == (30_200, 1000)
     assert cost["search_cost_ratio"] == pytest.approx(30.2)
-    assert cost["search_cost_of"] == [f"one at 50%: {FAITHFUL[1]} against one-shot"]
+    assert cost["search_cost_of"] == [f"one on some-cpu at 50%: {FAITHFUL[1]} against one-shot"]
 
 
 def test_a_cheaper_method_that_is_less_accurate_does_not_count():
@@ -129,7 +129,7 @@ def test_the_page_keeps_what_people_wrote():
     assert renewed.endswith(f"{END}\nAfter.\n")
     assert "old" not in renewed
     assert "| 50% | one-shot | 25.0 ± 0.2 | 80.0 (" in renewed
-    assert "images/frontier_two.svg" in renewed
+    assert "images/frontier_two_on_some-cpu.svg" in renewed
     assert results_page(renewed, several.setups, summarise(several)) == renewed
 
 
@@ -163,3 +163,12 @@ def test_the_plot_is_an_image_with_every_network():
     assert len(told) == 1 + 3 * 2 + 2  # the plot's own, two networks on each of three curves, start and tuned original
     assert sum("100.0 % of the latency" in text for text in told) == 2
     assert any(text.startswith("one-shot: 12.5 % of the latency") for text in told)
+
+
+def test_networks_are_compared_only_with_those_of_the_same_kind_of_processor():
+    uniform = document("uniform", "50%", 0.5, 0.7, processor="Wide CPU")
+    apart = summarise(found(uniform, document("netadapt", "50%", 0.5, 0.8, processor="Narrow CPU")))
+    assert apart["accuracy_gain_at_equal_latency"]["uniform"] is None
+    beside = summarise(found(uniform, document("netadapt", "50%", 0.5, 0.8, processor="Wide CPU")))
+    assert set(beside["accuracy_gain_at_equal_latency"]["per_setup"]) == {"one on wide-cpu"}
+    assert beside["accuracy_gain_at_equal_latency"]["uniform"]["median"] == pytest.approx(10)

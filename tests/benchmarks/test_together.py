@@ -23,10 +23,11 @@ def test_cells_are_measured_in_one_window(small):
 
 
 def test_all_set_ups_are_read(tmp_path):
-    assert read_together(tmp_path) == {}
-    for setup in ("one", "two"):
-        (tmp_path / f"{setup}.json").write_text(json.dumps({"cells": {f"{setup} cell": {"ratio": 0.5}}}))
-    assert set(read_together(tmp_path)) == {"one cell", "two cell"}
+    assert read_together("some-cpu", tmp_path) == {}
+    for setup, processor in (("one", "some-cpu"), ("two", "some-cpu"), ("three", "other-cpu")):
+        (tmp_path / processor).mkdir(exist_ok=True)
+        (tmp_path / processor / f"{setup}.json").write_text(json.dumps({"cells": {f"{setup} cell": {"ratio": 0.5}}}))
+    assert set(read_together("some-cpu", tmp_path)) == {"one cell", "two cell"}
 
 
 def test_latencies_that_were_measured_together_take_the_place_of_others():
