@@ -45,7 +45,7 @@ class Head(nn.Module):
             x = x.mean(tuple(range(2, x.ndim)), keepdim=True).squeeze()
         elif self.how != "map":
             x = x.mean(tuple(range(2, x.ndim)))
-        hidden = self.drop(F.relu(self.into(x)))
+        hidden = self.drop(F.silu(self.into(x)))  # no relu: a head whose hidden units are all dead sees no removal
         out = self.out(hidden)
         if self.how == "pairs":
             return out, [out.softmax(1), hidden[:, :1]]

@@ -113,6 +113,25 @@ def test_channels_written_into_a_tensor_of_zeros_are_pinned():
     assert network.groups == () and "made in forward" in network.pinned[0].reason
 
 
+def test_what_meets_a_tensor_written_to_in_parts_is_pinned_and_nothing_behind_it():
+    class Meeting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 8, 1)
+            self.behind, self.head = nn.Conv2d(8, 6, 1), nn.Conv2d(6, 2, 1)
+
+        def forward(self, x):
+            left = self.left(x)
+            out = x.new_zeros(x.shape[0], 8, *x.shape[2:])
+            out[:, :4] = left
+            return self.head(self.behind(out * self.right(x)))
+
+    network = trace(Meeting(), IMAGE)
+    assert network.widths == {"behind": 6}
+    assert network.proof.failures == {}
+    assert {p.layer for p in network.pinned if "made in forward" in p.reason} == {"left", "right"}
+
+
 def test_computed_weights_are_pinned():
     class Standardised(nn.Conv2d):
         def forward(self, x):

@@ -6,10 +6,10 @@ from functools import reduce
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from netadapt.network.labels import compact, none, spread, tidy, varying, vector
-from netadapt.network.operation import Operation, Parameter, Value
+from netadapt.network.operation import Operation, Parameter, Value, is_in_place, operation_name
 from netadapt.network.rules.registry import rule
 
 COSTLY = """
@@ -23,6 +23,7 @@ FREE = """
     alias alpha_dropout clone contiguous detach dropout feature_alpha_dropout feature_dropout lift_fresh
     lift_fresh_copy native_dropout to type_as _to_copy float double half
 """
+VIEWS = "slice select narrow view reshape permute transpose unsqueeze squeeze diagonal chunk split unbind getitem".split()
 CONSTANT = """
     _assert_tensor_metadata _assert_scalar _assert_async sym_constrain_range_for_size arange empty full linspace
     ones rand randn scalar_tensor zeros eye empty_like full_like new_empty new_full new_ones new_zeros ones_like
@@ -65,7 +66,15 @@ def prelu(op: Operation) -> Value:
 @rule(CONSTANT)
 def constant(op: Operation) -> Value:
     """Made in ``forward``: belongs to no unit; whether its size follows a removal, the proof finds out."""
+    if _filled_in_parts(op.node):
+        return op.atoms.unknown(op.shape, "it is written into a part of a tensor made in forward", where=op.where)
     return none(op.shape)
+
+
+def _filled_in_parts(node: fx.Node) -> bool:
+    """Tell whether something is written into a view of a tensor: which channels those are is not followed."""
+    views = [user for user in node.users if operation_name(user) in VIEWS]
+    return any(_filled_in_parts(view) or any(is_in_place(user) for user in view.users) for view in views)
 
 
 def meet(op: Operation, a: Tensor, b: Tensor) -> Tensor:
