@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from netadapt.adaptation.limits import measure_floor, resolve_budget, schedules, smallest_widths
+from netadapt.adaptation.limits import groups_per_step, measure_floor, resolve_budget, schedules, smallest_widths
 from netadapt.adaptation.metering import Metering
 from netadapt.errors import BudgetError
 from netadapt.network import trace
@@ -14,6 +14,7 @@ from netadapt.platforms import StopwatchProtocol
 from netadapt.platforms.simulated import SimulatedPlatform
 from netadapt.resources.meter import Meter
 from netadapt.runs.settings import BudgetSection, SearchSection
+from netadapt.schedule import Schedule
 
 
 class Chain(nn.Module):
@@ -91,3 +92,13 @@ def test_a_step_in_milliseconds_is_the_same_share_of_every_resource(metering: Me
     found = schedules(search, metering, {"latency": 5.0, "macs": 100.0}, initial)
     assert (found["latency"].step(0), found["macs"].step(0)) == (0.5, 10.0)
     assert found["latency"].step(1000) == pytest.approx(0.1)
+
+
+def test_steps_that_noise_has_raised_are_shared_by_more_groups() -> None:
+    raised, quiet = Schedule(0.1, minimum=0.31), Schedule(0.1, minimum=0.05)
+    fast = SearchSection(mode="fast")
+    assert groups_per_step(fast, {"latency": raised, "macs": quiet}) == 4
+    assert groups_per_step(fast, {"latency": quiet}) == 1
+    assert groups_per_step(SearchSection(mode="fast", groups_per_step=6), {"latency": raised}) == 6
+    assert groups_per_step(SearchSection(mode="faithful"), {"latency": raised}) == 1
+    assert groups_per_step(SearchSection(method="one-shot"), {"latency": raised}) == 1

@@ -329,8 +329,9 @@ class Adaptation:
 
     def _tools(self) -> SearchTools:
         search, filters = methods.search_of(self.config), self._filters()
-        parts = (filters, self.tuner, self.store)
-        chooser = methods.num_filters(self.config, self.network, self.metering, list(self.budget), *parts)
+        search = search.model_copy(update={"groups_per_step": limits.groups_per_step(search, self.schedules)})
+        parts = (self.network, self.metering, list(self.budget), filters, self.tuner, self.store)
+        chooser = methods.num_filters(search, self.config.run.seed, *parts)
         cut_from = None if search.method == "netadapt" else self.network.model
         recipe = methods.short_term(self.config)
         return SearchTools(chooser, filters, self.tuner, self.metering, self.store, search, recipe, cut_from)

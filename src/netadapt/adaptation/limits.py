@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -115,6 +116,19 @@ def schedules(
         found[name] = planned.reaching(initial[name] - limit)
         _tell(name, planned, found[name])
     return found
+
+
+def groups_per_step(search: SearchSection, schedules: Mapping[str, Schedule]) -> int:
+    """Return how many groups share a step: where noise has raised the steps, one group alone would be cut to the bone.
+
+    Args:
+        search: as asked for; only the fast mode of ``netadapt`` shares steps.
+        schedules: as they came out, by resource.
+    """
+    if (search.method, search.mode) != ("netadapt", "fast"):
+        return search.groups_per_step
+    raised = max(schedule.minimum / schedule.first_step for schedule in schedules.values())
+    return max(search.groups_per_step, math.ceil(raised))
 
 
 def _smallest_step(search: SearchSection, name: str, metering: Metering, initial: Mapping[str, float]) -> float:

@@ -38,7 +38,8 @@ def short_term(config: RunConfig) -> Recipe | None:
 
 
 def num_filters(
-    config: RunConfig,
+    search: SearchSection,
+    seed: int,
     network: Network,
     metering: Metering,
     resources: Sequence[str],
@@ -49,7 +50,8 @@ def num_filters(
     """Return the ChooseNumFilters of the run's method.
 
     Args:
-        config: of the run.
+        search: as the method obeys it.
+        seed: of the run.
         network: the original.
         metering: measures, and has the estimators.
         resources: the budgeted ones.
@@ -57,7 +59,7 @@ def num_filters(
         tuner: scores networks.
         store: keeps the loss curves.
     """
-    search, groups = config.search, network.groups
+    groups = network.groups
     estimators = {name: metering.estimators[name] for name in resources}
     multiple, minimum = search.multiple, search.minimum_width
     if search.method == "netadapt":
@@ -66,7 +68,6 @@ def num_filters(
     chooser: NumFilters
     if search.method == "one-shot":
         curves = _loss_curves(search, network, filters, tuner, store)
-        seed = config.run.seed
         chooser = OneShotChooser(groups, estimators, curves, multiple=multiple, minimum=minimum, seed=seed)
     else:
         chooser = UniformChooser(groups, estimators, multiple=multiple, minimum=minimum)

@@ -23,7 +23,9 @@ FREE = """
     alias alpha_dropout clone contiguous detach dropout feature_alpha_dropout feature_dropout lift_fresh
     lift_fresh_copy native_dropout to type_as _to_copy float double half
 """
-VIEWS = "slice select narrow view reshape permute transpose unsqueeze squeeze diagonal chunk split unbind getitem".split()
+VIEWS = """
+    slice select narrow view reshape permute transpose unsqueeze squeeze diagonal chunk split unbind getitem
+"""
 CONSTANT = """
     _assert_tensor_metadata _assert_scalar _assert_async sym_constrain_range_for_size arange empty full linspace
     ones rand randn scalar_tensor zeros eye empty_like full_like new_empty new_full new_ones new_zeros ones_like
@@ -73,7 +75,7 @@ def constant(op: Operation) -> Value:
 
 def _filled_in_parts(node: fx.Node) -> bool:
     """Tell whether something is written into a view of a tensor: which channels those are is not followed."""
-    views = [user for user in node.users if operation_name(user) in VIEWS]
+    views = [user for user in node.users if operation_name(user) in VIEWS.split()]
     return any(_filled_in_parts(view) or any(is_in_place(user) for user in view.users) for view in views)
 
 
