@@ -223,8 +223,8 @@ class SearchSection(Section):
     )
     groups_per_step: Positive = Field(
         default=1,
-        description="netadapt in fast mode: about so many groups share a step, those that lose least untuned; more where "
-        "noise raises the steps",
+        description="netadapt in fast mode: about so many groups share a step, those that lose least untuned; "
+        "more where noise raises the steps",
     )
     calibration_images: Annotated[int, Field(ge=2)] = Field(
         default=800, description="training images for the re-fit and for refreshing batch-norm statistics"
