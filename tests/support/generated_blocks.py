@@ -126,7 +126,8 @@ def norm_of(name: str, dims: int, channels: int) -> nn.Module:
         return INSTANCE[dims](channels, affine=name == "instance")
     if name == "layer":
         return ChannelLayerNorm(channels)
-    return nn.GroupNorm(channels if name == "group each" else 2, channels) if name else nn.Identity()
+    halves = 2 - channels % 2
+    return nn.GroupNorm(channels if name == "group each" else halves, channels) if name else nn.Identity()
 
 
 ACTIVATIONS = ("relu", "relu in place", "prelu", "prelu each", "silu", "gelu", "leaky", "hardswish", "self gate", "")
