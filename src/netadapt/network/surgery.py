@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from netadapt.network.structure import ChannelGroup
 
 Kept = Mapping[str, Sequence[int]]
+Places = list[tuple[Tensor, int, Tensor]]  # tensor, axis, entries
 Masks = dict[str, dict[int, NDArray[np.bool_]]]  # tensor -> axis -> which original entries are there
 
 RECORD = "_netadapt_kept"
@@ -223,9 +224,7 @@ def check_version(network: Network, module: nn.Module, there: Masks) -> None:
 
 def mask_consumers(network: Network, module: nn.Module, kept: Kept) -> None:
     """Make every consumer in ``module`` ignore, in place, the units that are not ``kept``: the oracle of `shrink`."""
-    with torch.no_grad():
-        for tensor, axis, where in _consumed(network, module, kept):
-            tensor.index_fill_(axis, where, 0.0)
+    _blank(_consumed(network, module, kept))
 
 
 @contextlib.contextmanager
@@ -233,7 +232,7 @@ def masked(network: Network, module: nn.Module, kept: Kept) -> Iterator[None]:
     """Mask the consumers in ``module`` for a while, see `mask_consumers`; then put back what was there."""
     places = _consumed(network, module, kept)
     before = [tensor.detach().index_select(axis, where) for tensor, axis, where in places]
-    mask_consumers(network, module, kept)
+    _blank(places)
     try:
         yield
     finally:
@@ -242,7 +241,13 @@ def masked(network: Network, module: nn.Module, kept: Kept) -> Iterator[None]:
                 tensor.index_copy_(axis, where, values)
 
 
-def _consumed(network: Network, module: nn.Module, kept: Kept) -> list[tuple[Tensor, int, Tensor]]:
+@torch.no_grad()
+def _blank(places: Places) -> None:
+    for tensor, axis, where in places:
+        tensor.index_fill_(axis, where, 0.0)
+
+
+def _consumed(network: Network, module: nn.Module, kept: Kept) -> Places:
     """Return where the units that are not ``kept`` enter: tensors of ``module``, their axes, the entries."""
     have = kept_of(network, module)
     wanted = complete(network, kept, have)
