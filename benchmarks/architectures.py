@@ -121,6 +121,8 @@ xcit_nano_12_p16_224
 """
 TIMM = tuple(_FAMILIES.split())
 SIDES = (64, 96, 128, 160, 224, 256, 320)  # pixels, tried in this order, then the network's own
+#: where windows are padded on smaller images, attention on padding would count as most of the network
+_LEAST_SIDES = {"torchvision:swin_v2": 256, "torchvision:swin": 224}
 #: arguments by which constructors are told the side of the image
 _SIZED = {"timm": ("img_size", "input_size"), "torchvision": ("image_size", "input_size")}
 
@@ -152,7 +154,8 @@ def build(name: str, seed: int) -> Built:
     library, _, model = name.partition(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network, example = _sized(_maker(library, model), _SIZED.get(library, ()))
+        least = next((side for start, side in _LEAST_SIDES.items() if name.startswith(start)), 0)
+        network, example = _sized(_maker(library, model), _SIZED.get(library, ()), least)
         _enliven(network)
     return network, example
 
@@ -175,10 +178,10 @@ def _maker(library: str, name: str) -> Callable[..., nn.Module]:
 _SLOW_TO_DRAW = ("googlenet", "inception_v3")
 
 
-def _sized(make: Callable[..., nn.Module], keywords: tuple[str, ...]) -> Built:
+def _sized(make: Callable[..., nn.Module], keywords: tuple[str, ...], least: int) -> Built:
     """Return the network at the first side that it runs at; a side it must be told of is tried before its own."""
     plain = make().eval()
-    for side in (*SIDES, _own_side(plain)):
+    for side in (*(side for side in SIDES if side >= least), _own_side(plain)):
         for network in _candidates(make, plain, keywords, side):
             example = torch.randn(1, 3, side, side)
             if _runs(network, example):

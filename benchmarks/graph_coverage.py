@@ -35,7 +35,7 @@ from coverage_theirs import theirs
 SEED = 0
 ROOT = Path(__file__).parents[1]
 FOUND = ROOT / "runs/graph_coverage"
-LIMITS = Limits(processor_s=300, memory_mb=12000.0)
+LIMITS = Limits(processor_s=300, memory_mb=20000.0)
 
 
 def source_version() -> str:

@@ -6,6 +6,7 @@ from torch import nn
 
 from netadapt.errors import ModelError
 from netadapt.network import trace
+from netadapt.network.bench import prepare
 from netadapt.network.prove import prove
 
 IMAGE = torch.randn(1, 3, 8, 8)
@@ -35,7 +36,7 @@ def test_culprits_are_found_among_the_innocent():
     for loud in (True, False):
         network = trace(net(1, 5, loud=loud), IMAGE, prove=False)
         assert len(network.groups) == 8
-        failures = prove(network).failures
+        failures = prove(network, prepare(network)).failures
         assert set(failures) == {"2", "10"}
         assert all(("RuntimeError" if loud else "values differ") in failure.reason for failure in failures.values())
         network.prove()
@@ -43,7 +44,7 @@ def test_culprits_are_found_among_the_innocent():
         assert "removing its channels does not work" in network.pinned[0].reason
         assert ("tied to the constant 8 (self._width)" in network.pinned[0].reason) == loud
         assert network.pinned[0].where.startswith("test_prove.py:") == loud
-        assert not prove(network).failures
+        assert not prove(network, prepare(network)).failures
 
 
 def test_zero_scales_hide_nothing():

@@ -56,14 +56,27 @@ class Flow:
 
     def split(self, stream: Stream, pieces: int) -> Stream:
         """Let only equal pieces lose channels together; boundaries between several layers may leave odd units."""
-        if len(stream) > 1:
-            self.hold(stream)
         self.pieces |= {n: self.pieces.get(n, 1) * pieces for n in stream}
+        odd = any(self.size(n) % self.pieces[n] for n in stream & self.shuffled)  # its ties may reach all channels
+        if len(stream) > 1 or odd:
+            self.hold(stream)
         return self.tie(stream)
+
+    def join(self, *streams: Stream) -> Stream:
+        """Put channels behind each other; what meets itself shuffled later may be tied as a whole."""
+        for number, stream in enumerate(streams):
+            others = frozenset().union(*streams[:number], *streams[number + 1 :])
+            self.hold(stream & others & self.shuffled)
+        return frozenset().union(*streams)
+
+    def size(self, number: int) -> int:
+        """Return how many channels a weight makes."""
+        weight, axis = self.made[number]
+        return weight.shape[axis]
 
     def demanded(self) -> list[Made]:
         """Return the weights all of whose channels must belong to groups."""
-        few = {n for n, pieces in self.pieces.items() if self.made[n][0].shape[self.made[n][1]] < 2 * pieces}
+        few = {n for n in range(len(self.made)) if self.size(n) < 2 * self.pieces.get(n, 1)}
         stuck, reached = self.held | few, -1
         while reached != len(stuck):
             reached = len(stuck)

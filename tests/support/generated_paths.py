@@ -58,7 +58,7 @@ class Dense(Block):
         return torch.cat([x, self.inner(x)], 1)
 
     def flow(self, flow: Flow, x: Stream) -> Stream:
-        return x | self.inner.flow(flow, x)
+        return flow.join(x, self.inner.flow(flow, x))
 
 
 class Inception(Block):
@@ -72,7 +72,7 @@ class Inception(Block):
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
     def flow(self, flow: Flow, x: Stream) -> Stream:
-        return frozenset().union(*(branch.flow(flow, x) for branch in self.branches))
+        return flow.join(*(branch.flow(flow, x) for branch in self.branches))
 
 
 class Halves(Block):
@@ -102,7 +102,7 @@ class Halves(Block):
         flow.split(x, 2)
         if self.how not in ("chunk", "split"):
             flow.hold(x)
-        return self.left.flow(flow, x) | self.right.flow(flow, x)
+        return flow.join(self.left.flow(flow, x), self.right.flow(flow, x))
 
 
 HALVES = ("chunk", "chunk", "split", "reshape", "slice", "constant", "sizes")
@@ -303,7 +303,7 @@ class Unet(Block):
         return torch.cat([self.up(self.inner(down)), x], 1)
 
     def flow(self, flow: Flow, x: Stream) -> Stream:
-        return self.up.flow(flow, self.inner.flow(flow, x)) | x
+        return flow.join(self.up.flow(flow, self.inner.flow(flow, x)), x)
 
 
 class Resize(Block):
@@ -335,7 +335,7 @@ class Assembled(Block):
         return out
 
     def flow(self, flow: Flow, x: Stream) -> Stream:
-        return flow.hold(self.left.flow(flow, x) | self.right.flow(flow, x))
+        return flow.hold(flow.join(self.left.flow(flow, x), self.right.flow(flow, x)))
 
 
 class Auxiliary(Block):

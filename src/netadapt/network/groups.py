@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,16 +48,18 @@ def build_groups(found: Propagation) -> Grouping:
     Args:
         found: the result of the propagation, with all pins known so far.
     """
+    slots = found.atoms.slots
     component, stuck = _components(found.atoms)
     members = _patterns(found, component, stuck)
-    group_of, unit_of = np.full(len(component), -1), np.full(len(component), -1)
+    group_of_component, unit_of_component = np.full(len(stuck), -1), np.full(len(stuck), -1)
     for index, mine in enumerate(members):
-        units = np.full(len(stuck), -1)
-        units[mine] = np.arange(len(mine))
-        inside = units[component] >= 0
-        group_of[inside], unit_of[inside] = index, units[component][inside]
-    names = _names(found.atoms.slots, group_of, len(members))
-    groups = tuple(_group(i, names[i], found.atoms.slots, group_of, unit_of) for i in range(len(members)))
+        group_of_component[mine], unit_of_component[mine] = index, np.arange(len(mine))
+    group_of, unit_of = group_of_component[component], unit_of_component[component]
+    uses = _uses(slots, group_of, unit_of, [len(mine) for mine in members])
+    groups = tuple(
+        ChannelGroup(name, len(mine), tuple(dict.fromkeys(layer_of(use.tensor) for use in axes)), tuple(axes))
+        for name, mine, axes in zip(_names(uses), members, uses, strict=True)
+    )
     return Grouping(groups, _pinned(found.atoms, component, group_of), group_of, unit_of)
 
 
@@ -87,48 +90,52 @@ def _patterns(found: Propagation, component: Ints, stuck: NDArray[np.bool_]) -> 
         if slot.role == "output":
             produced[component[slot.start : slot.start + slot.size]] = True
     free = produced[of] & ~stuck[of]
-    keys, counts = np.unique(np.stack([of[free], place[free]]), axis=1, return_counts=True)
+    keys, counts = np.unique(of[free] * len(places) + place[free], return_counts=True)
+    owner, where = np.divmod(keys, max(len(places), 1))
     patterns: defaultdict[bytes, list[int]] = defaultdict(list)
-    bounds = np.flatnonzero(np.diff(keys[0], prepend=-1, append=-1)) if keys.size else np.empty(0, dtype=np.int64)
+    bounds = np.flatnonzero(np.diff(owner, prepend=-1, append=-1)) if keys.size else np.empty(0, dtype=np.int64)
     for begin, end in itertools.pairwise(bounds):
-        pattern = np.stack([keys[1, begin:end], counts[begin:end]]).tobytes()
-        patterns[pattern].append(int(keys[0, begin]))
+        pattern = np.stack([where[begin:end], counts[begin:end]]).tobytes()
+        patterns[pattern].append(int(owner[begin]))
     wide = [np.array(components) for components in patterns.values() if len(components) > 1]
-    return sorted(wide, key=lambda components: _position(slots, component, components))
+    first = _first_producers(slots, component, len(stuck))
+    return sorted(wide, key=lambda components: (int(first[components].min()), int(components[0])))
 
 
-def _position(slots: list[Slot], component: Ints, components: Ints) -> tuple[int, int]:
-    """Order groups by the first layer that produces them, then by their first unit."""
-    for index, slot in enumerate(slots):
-        if slot.role == "output" and np.isin(component[slot.start : slot.start + slot.size], components).any():
-            return index, int(components[0])
-    raise AssertionError("a group without a producer")
+def _first_producers(slots: list[Slot], component: Ints, count: int) -> Ints:
+    """Return for every component the number of the first slot that produces it: groups stand in this order."""
+    first = np.full(count, len(slots))
+    for index in reversed(range(len(slots))):
+        slot = slots[index]
+        if slot.role == "output":
+            first[component[slot.start : slot.start + slot.size]] = index
+    return first
 
 
-def _names(slots: list[Slot], group_of: Ints, count: int) -> list[str]:
+def _uses(slots: list[Slot], group_of: Ints, unit_of: Ints, widths: Sequence[int]) -> list[list[AxisUse]]:
+    """Return for every group where its units are, in order of the slots."""
+    uses: list[list[AxisUse]] = [[] for _ in widths]
+    for slot in slots:
+        own = slice(slot.start, slot.start + slot.size)
+        for index in np.unique(group_of[own]).tolist():
+            if index >= 0:
+                mine = np.flatnonzero(group_of[own] == index)
+                order = np.argsort(unit_of[own][mine], kind="stable")
+                units = mine[order].reshape(widths[index], -1)
+                uses[index].append(AxisUse(slot.tensor, slot.axis, units, slot.role))
+    return uses
+
+
+def _names(uses: Sequence[Sequence[AxisUse]]) -> list[str]:
     """Name every group after its first producer; the second of the same layer gets ``:1``, and so on."""
-    names: dict[int, str] = {}
     seen: Counter[str] = Counter()
-    for slot in slots:
-        if slot.role != "output":
-            continue
-        for group in sorted(set(group_of[slot.start : slot.start + slot.size].tolist()) - {-1} - names.keys()):
-            base = layer_of(slot.tensor) or slot.tensor
-            names[group] = base if seen[base] == 0 else f"{base}:{seen[base]}"
-            seen[base] += 1
-    return [names[i] for i in range(count)]
-
-
-def _group(index: int, name: str, slots: list[Slot], group_of: Ints, unit_of: Ints) -> ChannelGroup:
-    axes, layers = [], []
-    for slot in slots:
-        mine = np.flatnonzero(group_of[slot.start : slot.start + slot.size] == index)
-        if mine.size:
-            order = np.argsort(unit_of[slot.start + mine], kind="stable")
-            width = int(unit_of[slot.start + mine].max()) + 1
-            axes.append(AxisUse(slot.tensor, slot.axis, mine[order].reshape(width, -1), slot.role))
-            layers.append(layer_of(slot.tensor))
-    return ChannelGroup(name, len(axes[0].indices), tuple(dict.fromkeys(layers)), tuple(axes))
+    names = []
+    for axes in uses:
+        tensor = next(use.tensor for use in axes if use.role == "output")
+        base = layer_of(tensor) or tensor
+        names.append(base if seen[base] == 0 else f"{base}:{seen[base]}")
+        seen[base] += 1
+    return names
 
 
 def _pinned(atoms: Atoms, component: Ints, group_of: Ints) -> tuple[Pinned, ...]:

@@ -16,8 +16,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from torch import Tensor, nn
 
@@ -205,7 +207,7 @@ def _read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
     return weights
 
 
-def _positions(name: str, cut: _Cut, model: nn.Module) -> dict[int, Tensor]:
+def _positions(name: str, cut: _Cut, model: nn.Module) -> dict[int, NDArray[np.int64]]:
     tensors = surgery.tensors_of(model)
     if name not in tensors:
         raise ModelError(
@@ -228,7 +230,7 @@ def _positions(name: str, cut: _Cut, model: nn.Module) -> dict[int, Tensor]:
                 f"{name}: the entries kept along axis {axis} are not ascending within "
                 f"0..{shape[int(axis)] - 1}; {ARCHITECTURE} is damaged"
             )
-        result[int(axis)] = torch.tensor(keep)
+        result[int(axis)] = np.array(keep, dtype=np.int64)
     return result
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from netadapt.network.structure import ChannelGroup
 
 Kept = Mapping[str, Sequence[int]]
-Places = list[tuple[Tensor, int, Tensor]]  # tensor, axis, entries
 Masks = dict[str, dict[int, NDArray[np.bool_]]]  # tensor -> axis -> which original entries are there
 
 RECORD = "_netadapt_kept"
@@ -123,22 +123,27 @@ def shrink(network: Network, kept: Kept, weights_of: nn.Module | None = None) ->
     source = network.model if weights_of is None else weights_of
     have = kept_of(network, source)
     wanted = complete(network, kept, have)
-    before, after = masks(network, have), masks(network, wanted)
-    positions: dict[str, dict[int, Tensor]] = {}
-    for name, axes in after.items():
-        for axis, mask in axes.items():
-            there = before.get(name, {}).get(axis)
-            picked = torch.from_numpy(np.flatnonzero(mask if there is None else mask[there]))
-            positions.setdefault(name, {})[axis] = picked
-    check_version(network, source, before)
-    result = slice_module(source, positions)
+    check_version(network, source, masks(network, have))
+    stays = _staying(network, have, wanted)
+    result = slice_module(source, {name: {a: np.flatnonzero(m) for a, m in by.items()} for name, by in stays.items()})
     for name, attributes in fixed_attributes(network, result, wanted).items():
         set_sizes(result.get_submodule(name), attributes)
     setattr(result, RECORD, wanted)
     return result
 
 
-def slice_module(source: nn.Module, positions: Mapping[str, Mapping[int, Tensor]]) -> nn.Module:
+def _staying(network: Network, have: Kept, wanted: Kept) -> Masks:
+    """Return which entries of a version that has the units ``have`` stay; axes that lose nothing are left out."""
+    before = masks(network, have)
+    result: Masks = {}
+    for name, axes in masks(network, wanted).items():
+        for axis, mask in axes.items():
+            there = before.get(name, {}).get(axis)
+            result.setdefault(name, {})[axis] = mask if there is None else mask[there]
+    return result
+
+
+def slice_module(source: nn.Module, positions: Mapping[str, Mapping[int, NDArray[np.int64]]]) -> nn.Module:
     """Deep-copy ``source`` with tensors sliced to ``positions``.
 
     Args:
@@ -152,7 +157,7 @@ def slice_module(source: nn.Module, positions: Mapping[str, Mapping[int, Tensor]
     def change(name: str, tensor: Tensor) -> Tensor:
         for axis, picked in positions.get(name, {}).items():
             if len(picked) < tensor.shape[axis]:
-                tensor = tensor.index_select(axis, picked.to(tensor.device))
+                tensor = tensor.index_select(axis, torch.from_numpy(picked).to(tensor.device))
         return tensor
 
     return copy_with(source, change)
@@ -224,44 +229,38 @@ def check_version(network: Network, module: nn.Module, there: Masks) -> None:
 
 def mask_consumers(network: Network, module: nn.Module, kept: Kept) -> None:
     """Make every consumer in ``module`` ignore, in place, the units that are not ``kept``: the oracle of `shrink`."""
-    _blank(_consumed(network, module, kept))
+    with torch.no_grad():
+        for tensor, factors in _consumed(network, module, kept):
+            for factor in factors:
+                tensor.mul_(factor)
 
 
 @contextlib.contextmanager
 def masked(network: Network, module: nn.Module, kept: Kept) -> Iterator[None]:
-    """Mask the consumers in ``module`` for a while, see `mask_consumers`; then put back what was there."""
-    places = _consumed(network, module, kept)
-    before = [tensor.detach().index_select(axis, where) for tensor, axis, where in places]
-    _blank(places)
+    """Let the consumers in ``module`` use masked weights for a while, see `mask_consumers`, then their own again."""
+    consumed = _consumed(network, module, kept)
+    own = [tensor.data for tensor, _ in consumed]
     try:
+        for tensor, factors in consumed:
+            tensor.data = functools.reduce(torch.mul, factors, tensor.data)
         yield
     finally:
-        with torch.no_grad():
-            for (tensor, axis, where), values in zip(reversed(places), reversed(before), strict=True):
-                tensor.index_copy_(axis, where, values)
+        for (tensor, _), data in zip(consumed, own, strict=True):
+            tensor.data = data
 
 
-@torch.no_grad()
-def _blank(places: Places) -> None:
-    for tensor, axis, where in places:
-        tensor.index_fill_(axis, where, 0.0)
-
-
-def _consumed(network: Network, module: nn.Module, kept: Kept) -> Places:
-    """Return where the units that are not ``kept`` enter: tensors of ``module``, their axes, the entries."""
+def _consumed(network: Network, module: nn.Module, kept: Kept) -> list[tuple[Tensor, list[Tensor]]]:
+    """Return where units enter that are not ``kept``: tensors of ``module`` with factors of 0 and 1 for their axes."""
     have = kept_of(network, module)
-    wanted = complete(network, kept, have)
-    tensors = tensors_of(module)
-    there = masks(network, have)
-    places = []
-    for group in network.groups:
-        gone = np.setdiff1d(have[group.name], wanted[group.name])
-        for use in group.axes:
-            if use.role != "input" or not gone.size:
-                continue
-            flags = np.zeros(network.shapes[use.tensor][use.axis], dtype=bool)
-            flags[use.indices[gone]] = True
-            flags = flags[there.get(use.tensor, {}).get(use.axis, np.ones_like(flags))]
-            where = torch.from_numpy(np.flatnonzero(flags)).to(tensors[use.tensor].device)
-            places.append((tensors[use.tensor], use.axis, where))
-    return places
+    inputs = {(use.tensor, use.axis) for group in network.groups for use in group.axes if use.role == "input"}
+    tensors, result = tensors_of(module), []
+    for name, axes in _staying(network, have, complete(network, kept, have)).items():
+        tensor = tensors[name]
+        factors = [
+            torch.from_numpy(mask).to(tensor).reshape([-1 if dim == axis else 1 for dim in range(tensor.ndim)])
+            for axis, mask in axes.items()
+            if (name, axis) in inputs
+        ]
+        if factors:
+            result.append((tensor, factors))
+    return result

@@ -130,11 +130,11 @@ def _placed(atoms: Tensor, dim: int, rank: int) -> Tensor:
 
 def _single_meets(op: Operation, single: Tensor, labels: Tensor) -> Tensor:
     """One label for a whole tensor meets many: a channel of its own that is broadcast, or a tensor nobody knows."""
-    if int(single) in op.atoms.opaque:
-        op.tie(single, labels)
-    else:
+    if int(single) not in op.atoms.opaque:
         op.pin(single, f"it is broadcast over other channels by {op.name}")
-    return labels
+        return labels
+    op.tie(single, labels)
+    return spread(single, labels.shape)  # all of it stays, so that nobody need ask which dimension it lies along
 
 
 def _aligned(labels: Tensor, shape: tuple[int, ...]) -> Tensor:
