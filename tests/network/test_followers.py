@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import pytest
@@ -38,7 +39,7 @@ class Halves(Sized):
 
 def test_an_attribute_that_a_view_takes_follows():
     network = trace(Sized(width=8, other=5), IMAGE)
-    assert network.widths == {"first": 8} and set(network.followers[""]) == {"width"}
+    assert network.widths == {"first": 8} and set(network.followers[""]) == {("width", 0)}
     small = network.shrink({"first": [1, 2, 7]})
     assert (small.width, small.other, network.model.width) == (3, 5, 8)
     assert network.equals_masked({"first": [1, 2, 7]}) < 1e-10
@@ -46,10 +47,44 @@ def test_an_attribute_that_a_view_takes_follows():
 
 def test_what_only_happens_to_be_equal_does_not_follow():
     network = trace(Halves(width=8, half=4, area=8), IMAGE)
-    assert network.widths == {"first": 4} and set(network.followers[""]) == {"width", "half"}
+    assert network.widths == {"first": 4} and set(network.followers[""]) == {("width", 0), ("half", 0)}
     small = network.shrink({"first": [0, 3]})
     assert (small.width, small.half, small.area) == (4, 2, 8)
     assert network.equals_masked({"first": [0, 3]}) < 1e-10
+
+
+class Parts(Sized):
+    """Three unequal parts of the channels, each with a convolution of its own; their sizes stand in an attribute."""
+
+    def __init__(self, sizes) -> None:
+        super().__init__(sizes=sizes)
+        self.convs = nn.ModuleList(nn.Conv2d(size, 4, 1) for size in sizes)
+
+    def forward(self, x):
+        parts = torch.split(self.norm(self.first(x)), self.sizes, 1)
+        return torch.cat([conv(part.relu()) for conv, part in zip(self.convs, parts, strict=True)], 1)
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_sizes_in_a_sequence_follow_one_by_one(kind, tmp_path):
+    network = trace(Parts(kind([2, 5, 1])), IMAGE)
+    assert network.widths == {"first": 2, "first:1": 5}
+    small = network.shrink({"first": [1], "first:1": [0, 3, 4]})
+    assert small.sizes == kind([1, 3, 1]) and network.model.sizes == kind([2, 5, 1])
+    assert network.equals_masked({"first": [1], "first:1": [0, 3, 4]}) < 1e-10
+    plan = save(small, network, tmp_path)
+    again = load(tmp_path, Parts(kind([2, 5, 1])))
+    assert again.sizes == small.sizes and torch.equal(again.eval()(IMAGE), small.eval()(IMAGE))
+    spec = importlib.util.spec_from_file_location("loader", tmp_path / "load.py")
+    loader = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loader)
+    assert loader.load(Parts(kind([2, 5, 1])), tmp_path).sizes == small.sizes
+    for bad in ([1, 6, 1], [1, 3], 3, [0, 3, 1]):
+        text = json.loads(plan.read_text())
+        text["attributes"][""]["sizes"] = bad
+        plan.write_text(json.dumps(text))
+        with pytest.raises(ModelError, match="sizes"):
+            load(tmp_path, Parts(kind([2, 5, 1])))
 
 
 def test_what_no_attribute_can_make_work_is_pinned():
@@ -61,9 +96,9 @@ def test_what_no_attribute_can_make_work_is_pinned():
     assert not network.groups and "tied to the constant 8 (self.width)" in network.pinned[0].reason
 
 
-def test_only_public_whole_numbers_of_unregistered_classes_may_follow():
-    model = Sized(width=8, flag=True, one=1, ratio=8.0, _hidden=8)
-    assert [name for name in vars(model) if may_follow(model, name)] == ["width"]
+def test_only_public_sizes_of_unregistered_classes_may_follow():
+    model = Sized(width=8, flag=True, one=1, ratio=8.0, _hidden=8, parts=(3, 5), ones=[1, 1], mixed=[2, None], none=[])
+    assert [name for name in vars(model) if may_follow(model, name)] == ["width", "parts"]
     assert not may_follow(nn.Conv2d(3, 8, 1), "out_channels") and not may_follow(model, "absent")
 
 

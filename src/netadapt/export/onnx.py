@@ -25,6 +25,7 @@ from torch.utils import _pytree as pytree
 
 from netadapt.errors import PlatformError
 from netadapt.export import graph
+from netadapt.network.fast_paths import without_fast_paths
 
 _log = logging.getLogger("netadapt")
 OPSET = 18
@@ -87,12 +88,15 @@ def flat_copy(model: nn.Module, example_inputs: Any) -> FlatNetwork:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporters: what they warn of (a value taken for a constant) is checked by values afterwards."""
+    """Silence the exporters: what they warn of (a value taken for a constant) is checked by values afterwards.
+
+    Fused attention is off: no exporter knows it.
+    """
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with without_fast_paths(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -19,8 +19,10 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from netadapt.models.resnet_cifar import ZeroPadShortcut
+from netadapt.network.structure import LinearForm
 
 Attributes = Mapping[str, int | tuple[int, ...]]
+Size = tuple[str, int]  # an attribute, and which of its sizes: 0 where it is a plain number
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,29 @@ def is_known(module: nn.Module) -> bool:
     return _entry(module) is not None or type(module).__module__.startswith("torch.nn.")
 
 
+def sizes_in(value: object) -> tuple[int, ...]:
+    """Return the sizes that an attribute holds: one whole number, or a tuple or list of them; none if it is no size."""
+    items = [value] if type(value) is int else list(value) if isinstance(value, tuple | list) else []
+    return tuple(items) if all(type(item) is int and item > 0 for item in items) else ()
+
+
 def may_follow(module: nn.Module, key: str) -> bool:
-    """Tell whether an attribute is a plain size that may have followed a removal (see `followers.py`)."""
-    value = vars(module).get(key)
-    return not is_known(module) and type(value) is int and value > 1 and not key.startswith("_")
+    """Tell whether an attribute is a size, or several, that may have followed a removal (see `followers.py`)."""
+    return not is_known(module) and max(sizes_in(vars(module).get(key)), default=1) > 1 and not key.startswith("_")
+
+
+def followed(module: nn.Module, forms: Mapping[Size, LinearForm], widths: NDArray[np.int64]) -> Attributes:
+    """Return the values of a module's attributes at other widths.
+
+    Args:
+        module: of the original network.
+        forms: what its sizes follow.
+        widths: ``(groups,)``.
+    """
+    sizes = {key: list(sizes_in(getattr(module, key))) for key, _ in forms}
+    for (key, place), form in forms.items():
+        sizes[key][place] = int(form(widths))
+    return {k: v[0] if isinstance(getattr(module, k), int) else tuple(v) for k, v in sizes.items()}
 
 
 def needs_channels(module: nn.Module) -> bool:

@@ -1,8 +1,9 @@
-"""Integer attributes that follow a removal although nobody registered a fixer: `self.num_heads`, `self.width`, ...
+"""Sizes in attributes that follow a removal although nobody registered a fixer: `self.num_heads`, `self.splits`, ...
 
 A `forward` that says ``x.view(n, -1, self.num_heads, self.head_dim)`` still works on fewer heads if ``num_heads``
-follows. Candidates are the integers of the module that ran an operation that equal a size which changes there; whether
-they are what `forward` uses, the proof by values decides. Called by `propagation.py`, `network.py` and `prove.py`.
+follows. Candidates are the whole numbers, alone or in tuples and lists, of the module that ran an operation that equal
+a size which changes there; whether they are what `forward` uses, the proof by values decides. Called by
+`propagation.py`, `network.py` and `prove.py`.
 """
 
 from __future__ import annotations
@@ -14,23 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from netadapt.network.attributes import may_follow
+from netadapt.network.attributes import Size, may_follow, sizes_in
 from netadapt.network.groups import Grouping
 from netadapt.network.labels import compact
 from netadapt.network.prove import Failure
 from netadapt.network.structure import LinearForm
 
-Layouts = dict[str, dict[str, list[Tensor]]]  # module -> attribute -> labels, the dimension of that size in front
-Options = dict[str, dict[str, list[LinearForm]]]  # module -> attribute -> what it may follow
-Choice = dict[tuple[type, str], int | None]  # class and attribute -> which of them (default: the first), None: stays
-Followers = dict[str, dict[str, LinearForm]]
+Layouts = dict[str, dict[Size, list[Tensor]]]  # module -> size -> labels, the dimension of that size in front
+Options = dict[str, dict[Size, list[LinearForm]]]  # module -> size -> what it may follow
+Choice = dict[tuple[type, Size], int | None]  # class and size -> which of them (default: the first), None: stays
+Followers = dict[str, dict[Size, LinearForm]]
 
 _MOST_TRIALS = 24
 
 
-def sizes_of(module: nn.Module) -> dict[str, int]:
-    """Return the public integer attributes of a module whose class nobody registered a fixer for."""
-    return {key: value for key, value in vars(module).items() if may_follow(module, key)}
+def sizes_of(module: nn.Module) -> dict[Size, int]:
+    """Return the sizes in public attributes of a module whose class nobody registered a fixer for."""
+    return {
+        (key, place): size
+        for key, value in vars(module).items()
+        if may_follow(module, key)
+        for place, size in enumerate(sizes_in(value))
+        if size > 1
+    }
 
 
 def remember(layouts: Layouts, name: str, model: nn.Module, values: Sequence[Tensor]) -> None:
@@ -82,7 +89,7 @@ def followers(found: Options, choice: Choice, model: nn.Module) -> Followers:
 
 def alternatives(found: Options, group: int, model: nn.Module) -> Iterator[Choice]:
     """Iterate over what the attributes that a group's width concerns may follow: most of them first, at last none."""
-    keys: dict[tuple[type, str], int] = {}
+    keys: dict[tuple[type, Size], int] = {}
     for name, attributes in found.items():
         for key, forms in attributes.items():
             if any(form.coefficients[group] for form in forms):

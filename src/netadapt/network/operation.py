@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from netadapt.network.attributes import Size
 from netadapt.network.labels import NONE, Atoms, compact, none, spread
 from netadapt.network.parameter import Parameter as Parameter
 from netadapt.network.source import line_of_node
@@ -51,7 +52,7 @@ class Propagation:
         atoms: the atoms, ties and pins.
         layers: operations that cost something, in order of execution.
         channels: for modules with an activation fixer, labels along dimension 1 of what goes in and comes out.
-        sizes: by module and attribute, what its size may be the size of (see `followers.py`).
+        sizes: by module and size in an attribute, what it may be the size of (see `followers.py`).
         used: canonical names of the parameters and buffers that some operation read.
         shapes: of every parameter and buffer, by canonical name.
         constants: shapes of tensors that are neither, by a name of ours; all their axes are pinned.
@@ -61,7 +62,7 @@ class Propagation:
     atoms: Atoms = field(default_factory=Atoms)
     layers: list[RawLayer] = field(default_factory=list)
     channels: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    sizes: dict[str, dict[str, list[Tensor]]] = field(default_factory=dict)
+    sizes: dict[str, dict[Size, list[Tensor]]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     constants: dict[str, tuple[int, ...]] = field(default_factory=dict)

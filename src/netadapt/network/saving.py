@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from netadapt.errors import ModelError, did_you_mean
 from netadapt.files import write_atomic
 from netadapt.network import surgery
-from netadapt.network.attributes import allowed_attributes, may_follow
+from netadapt.network.attributes import allowed_attributes, may_follow, sizes_in
 from netadapt.network.network import Network
 from netadapt.network.standalone import set_sizes
 
@@ -243,15 +243,23 @@ def _check_attributes(plan: _Architecture, model: nn.Module) -> None:
                 "give the network that the run started from"
             )
         for key, value in values.items():
-            kind = tuple if isinstance(value, list) else int
-            part = parts[name]
-            follows = may_follow(part, key) and isinstance(value, int) and 1 <= value <= getattr(part, key)
-            if not follows and (key not in allowed_attributes(part) or type(getattr(part, key, None)) is not kind):
+            if not _allowed(parts[name], key, value):
                 raise ModelError(
                     f"{ARCHITECTURE} sets {name}.{key}, no size of {type(parts[name]).__name__} that "
                     "netadapt knows; where its class is your own, first import the module that calls "
                     "netadapt.register_attribute_fixer for it, as the run did (load.py in that folder needs no fixer)"
                 )
+
+
+def _allowed(part: nn.Module, key: str, value: int | list[int]) -> bool:
+    """Tell whether an attribute may be set: sizes shrink, those of classes with a fixer are whatever it gave."""
+    before = getattr(part, key, None)
+    if isinstance(value, int) is not (type(before) is int):
+        return False
+    old, new = sizes_in(before), [value] if isinstance(value, int) else value
+    if may_follow(part, key):
+        return len(old) == len(new) and all(1 <= b <= a for a, b in zip(old, new, strict=True))
+    return key in allowed_attributes(part) and isinstance(before, int | tuple)
 
 
 def _fill(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:

@@ -46,9 +46,10 @@ def load(model: nn.Module, folder: Path = Path(__file__).parent) -> nn.Module:
 def set_sizes(module: nn.Module, sizes: Mapping[str, int | tuple[int, ...] | list[int]]) -> None:
     """Set attributes of a module that lost channels; attention that lost heads computes its sizes anew."""
     for key, value in sizes.items():
-        if type(getattr(module, key, None)) not in (int, tuple):
+        kind = type(getattr(module, key, None))
+        if kind not in (int, tuple, list):
             raise ValueError(f"{type(module).__name__}.{key} is not a size; give the class that the run started from")
-        setattr(module, key, tuple(value) if isinstance(value, list) else value)
+        setattr(module, key, value if isinstance(value, int) else kind(value))
     if sizes and type(module) is nn.MultiheadAttention:
         module.__class__ = FewerHeads
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netadapt.errors import ModelError, did_you_mean
-from netadapt.network.attributes import Change, changed_attributes
+from netadapt.network.attributes import Change, changed_attributes, followed
 from netadapt.network.standalone import set_sizes
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def fixed_attributes(
         channels = network.channels.get(name)
         inputs, outputs = (None, None) if channels is None else (c.mask(kept) for c in channels)
         changed = changed_attributes(Change(part, network.model.get_submodule(name), inputs, outputs))
-        changed |= {key: int(form(widths)) for key, form in network.followers.get(name, {}).items()}
+        changed |= followed(network.model.get_submodule(name), network.followers.get(name, {}), widths)
         if changed:
             result[name] = changed
     return result

@@ -23,6 +23,7 @@ from netadapt.errors import ModelError, did_you_mean
 from netadapt.network.attributes import needs_channels
 from netadapt.network.batch_norm import call
 from netadapt.network.bench import rebatched, without_hooks
+from netadapt.network.fast_paths import without_fast_paths
 from netadapt.network.groups import layer_of
 from netadapt.network.labels import RANK_ASKED, RANK_INPUT
 from netadapt.network.network import Network
@@ -150,17 +151,15 @@ def _silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_export() -> Iterator[None]:
-    """Export without third-party chatter and with attention's fast path off (it hides q, k and v); then restore."""
-    fast, chatty = torch.backends.mha.get_fastpath_enabled(), logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    """Export without third-party chatter and without fused attention; then restore."""
+    chatty = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     was_disabled = chatty.disabled
-    torch.backends.mha.set_fastpath_enabled(False)
     chatty.disabled = True
     try:
-        with warnings.catch_warnings(), _silenced():
+        with without_fast_paths(), warnings.catch_warnings(), _silenced():
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         chatty.disabled = was_disabled
 
 
