@@ -1,8 +1,9 @@
 """Gathers what `graph_coverage.py` found into benchmarks/results/graph_coverage.json and docs/graph_coverage.md.
 
-    python benchmarks/coverage_page.py [--version COMMIT]
+    python benchmarks/coverage_page.py [--version COMMIT [--version LATER_COMMIT]]
 
-Only results of one version of netadapt's source are taken; a network that has none is in neither file.
+Results of the present source are taken, or of the versions named: where a change concerned a few networks only, those
+are run again and the last version that has a result counts. A network that has none is in neither file.
 """
 
 from __future__ import annotations
@@ -32,26 +33,32 @@ _MAKING = ("name", "tool", *provenance())
 Found = Mapping[str, Any]
 
 
-def gather(ours: str, theirs: str, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+def gather(ours: Sequence[str], theirs: str, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return ``{name: {"ours": ..., "theirs": ... or None}}`` of the networks that netadapt has a result for.
 
     Args:
-        ours: version of netadapt, as of `graph_coverage.tools`.
+        ours: versions of netadapt, as of `graph_coverage.tools`; the last that has a result of a network counts.
         theirs: version of Torch-Pruning, likewise.
         wanted: names of networks.
     """
     found: dict[str, dict[str, Any]] = {}
     for name in wanted:
-        own, other = (_read(path_of(name, tool)) for tool in (ours, theirs))
-        if own is not None:
-            found[name] = {"ours": own, "theirs": other}
+        path = _path_of_last(name, ours)
+        if path is not None:
+            found[name] = {"ours": _read(path) | {"version": path.parent.name}, "theirs": None}
+            if path_of(name, theirs).is_file():
+                found[name]["theirs"] = _read(path_of(name, theirs))
     return found
 
 
-def making(ours: str, theirs: str, wanted: Sequence[str]) -> dict[str, Any]:
+def _path_of_last(name: str, versions: Sequence[str]) -> Path | None:
+    return next((path for v in reversed(versions) if (path := path_of(name, v)).is_file()), None)
+
+
+def making(ours: Sequence[str], theirs: str, wanted: Sequence[str]) -> dict[str, Any]:
     """Return when and on which processors the results were found; arguments as of `gather`."""
-    paths = [path_of(name, tool) for name in wanted for tool in (ours, theirs)]
-    documents = [json.loads(path.read_text()) for path in paths if path.is_file()]
+    paths = [path for name in wanted for path in (_path_of_last(name, ours), _path_of_last(name, [theirs])) if path]
+    documents = [json.loads(path.read_text()) for path in paths]
     dates = [document["date"] for document in documents]
     processors = {(document["machine"]["processor"], document["machine"]["threads"]) for document in documents}
     return {
@@ -61,9 +68,7 @@ def making(ours: str, theirs: str, wanted: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
+def _read(path: Path) -> dict[str, Any]:
     return {key: value for key, value in json.loads(path.read_text()).items() if key not in _MAKING}
 
 
@@ -110,7 +115,7 @@ def page(found: Mapping[str, Found], counted: Mapping[str, Found], versions: Map
     parts = [
         "# Architectures: what can be removed, what is pinned, what is refused",
         f"Written by `benchmarks/coverage_page.py` from what `benchmarks/graph_coverage.py` found with netadapt "
-        f"`{versions['ours']}` and {versions['theirs']}, one network per process, one thread. Definitions only, random "
+        f"{_versions(found)} and {versions['theirs']}, one network per process, one thread. Definitions only, random "
         f"weights (seed {SEED}). Networks that were not run are not listed.",
         _table(_TOTALS_HEAD, [_totals_row(title, row) for title, row in counted.items()]),
         "\n".join(_NOTES),
@@ -120,6 +125,12 @@ def page(found: Mapping[str, Found], counted: Mapping[str, Found], versions: Map
         _table(_HEAD, [_row(name, row["ours"], row["theirs"]) for name, row in found.items()]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _versions(found: Mapping[str, Found]) -> str:
+    """Return the versions of netadapt with how many networks each was run on."""
+    counts = Counter(row["ours"]["version"] for row in found.values())
+    return " and ".join(f"`{version}` ({count} networks)" for version, count in counts.most_common())
 
 
 _NOTES = (
@@ -211,15 +222,17 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def write_all(version: str | None = None) -> tuple[Path, Path]:
-    """Write both files from the results of a version of netadapt, default the present one, and return their paths."""
-    versions = tools() | ({"ours": version} if version else {})
+def write_all(ours: Sequence[str] = ()) -> tuple[Path, Path]:
+    """Write both files from the results of versions of netadapt, default the present one, and return their paths."""
+    versions = tools()
+    ours = ours or [versions["ours"]]
+    versions["ours"] = ", ".join(ours)
     wanted = names()
-    found = gather(versions["ours"], versions["theirs"], wanted)
+    found = gather(ours, versions["theirs"], wanted)
     counted = totals(found)
     document = {
         "versions_compared": versions,
-        "found": making(versions["ours"], versions["theirs"], list(found)),
+        "found": making(ours, versions["theirs"], list(found)),
         "seed": SEED,
         "totals": counted,
         "networks": found,
@@ -233,7 +246,9 @@ def write_all(version: str | None = None) -> tuple[Path, Path]:
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--version", metavar="COMMIT", help="whose results; default that of the present source")
+    parser.add_argument(
+        "--version", action="append", default=[], metavar="COMMIT", help="whose results; default the present source's"
+    )
     print(*write_all(parser.parse_args().version), sep="\n")
 
 

@@ -1,8 +1,28 @@
 from __future__ import annotations
 
-from coverage_page import page, their_outcome, totals
+import graph_coverage
+import pytest
+from coverage_page import gather, making, page, their_outcome, totals
 
 COST = {"processor_s": 9.0, "peak_mb": 900.0}
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Results of two versions: the later one has a result of one network only."""
+    monkeypatch.setattr(graph_coverage, "FOUND", tmp_path)
+    for version, names in {"old": ("timm:a", "timm:b"), "new": ("timm:b",), "tp": ("timm:a",)}.items():
+        for name in names:
+            made = {"date": "2026-01-01", "machine": {"processor": "P", "threads": "1"}}
+            graph_coverage.write(graph_coverage.path_of(name, version), COST | {"failure": version} | made)
+
+
+def test_the_last_version_that_has_a_result_counts(kept):
+    found = gather(["old", "new"], "tp", ["timm:a", "timm:b", "timm:c"])
+    assert {name: row["ours"]["version"] for name, row in found.items()} == {"timm:a": "old", "timm:b": "new"}
+    assert [row["ours"]["failure"] for row in found.values()] == ["old", "new"]
+    assert found["timm:a"]["theirs"]["failure"] == "tp" and found["timm:b"]["theirs"] is None
+    assert making(["old", "new"], "tp", list(found))["processors"] == ["P, OMP_NUM_THREADS 1"]
 
 
 def ours(outcome="equal", pinned=0.1, ratio=3.0, memory=500.0):
@@ -10,7 +30,7 @@ def ours(outcome="equal", pinned=0.1, ratio=3.0, memory=500.0):
     reasons = [{"reason": "a | reason <here>", "share": pinned}]
     return COST | {
         "side": 64, "trace_s": ratio, "export_s": 1.0, "memory_mb": memory, "macs": 10**6, "groups": 3,
-        "pinned_share": pinned, "reasons": reasons, "cut": cut,
+        "pinned_share": pinned, "reasons": reasons, "cut": cut, "version": "abc",
     }  # fmt: skip
 
 
@@ -19,7 +39,7 @@ FOUND = {
     "timm:b": {"ours": ours(pinned=0.7, ratio=6.0), "theirs": COST | {"failure": "KeyError: 3 at x.py:1"}},
     "timm:c": {"ours": ours("wrong values", memory=5000.0), "theirs": COST | {"failure": "needs more than 8 GB of"}},
     "timm:d": {"ours": ours("nothing to cut", pinned=1.0), "theirs": None},
-    "timm:e": {"ours": COST | {"failure": "ModelError: no"}, "theirs": None},
+    "timm:e": {"ours": COST | {"failure": "ModelError: no", "version": "abd"}, "theirs": None},
 }
 
 
@@ -46,4 +66,4 @@ def test_the_page_names_what_is_refused_and_why():
     assert "`timm:c`" in refused
     assert "`torchvision:a`" not in refused
     assert text.count("\n| `t") == len(FOUND)
-    assert "not run" in text
+    assert "not run" in text and "`abc` (4 networks) and `abd` (1 networks)" in text
