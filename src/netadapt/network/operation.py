@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -157,6 +157,20 @@ class Operation:
         if isinstance(value, Tensor):
             return value
         return none(())
+
+    def fixed_along(self, value: Value, dims: Iterable[int], reason: str) -> Tensor:
+        """Return the labels of a value; the axes that a parameter has along ``dims`` are pinned and left out."""
+        if isinstance(value, Parameter):
+            fixed = set(value.long).intersection(dims)
+            for dim in fixed:
+                self.pin(self.axis(value, dim), reason)
+            value = replace(value, axes=tuple(None if dim in fixed else axis for dim, axis in enumerate(value.axes)))
+        return self.as_labels(value)
+
+    def opaque(self, labels: Tensor) -> bool:
+        """Tell whether ``labels`` are one label everywhere, of a tensor of unknown inner structure."""
+        small = compact(labels)
+        return small.numel() == 1 and int(small.reshape(1)) in self.atoms.opaque
 
     def glimpse(self, value: Value) -> Tensor:
         """Return the labels of a value for counting; nothing is pinned where a parameter has several axes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from exact import check_exact
 from torch import Tensor, nn
 
@@ -69,3 +70,59 @@ def test_cuts_at_constant_positions_are_pinned(case):
     network = check_exact(Between(function, into), IMAGE)
     assert "first" not in network.widths, network.groups
     assert "first" in {p.layer for p in network.pinned}
+
+
+class Tokens(nn.Module):
+    """The start of a vision transformer: a table of positions that is resized, and tokens of its own in front."""
+
+    def __init__(self, positions: str, extra: int, norm: bool) -> None:
+        super().__init__()
+        self.embed, self.positions = nn.Conv2d(3, 12, 2, 2), positions
+        self.table = nn.Parameter(torch.randn(1, 12, 5, 5))
+        self.extra = nn.Parameter(torch.randn(1, extra, 12))
+        self.norm = nn.LayerNorm(12) if norm else nn.Identity()
+        self.into, self.out = nn.Linear(12, 10), nn.Linear(10, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        if self.positions == "antialias":
+            x = x + F.interpolate(self.table, x.shape[2:], mode="bicubic", antialias=True)
+        elif self.positions == "pooled":
+            x = x + F.adaptive_avg_pool2d(self.table, x.shape[2:])
+        t = x.flatten(2).transpose(1, 2)
+        t = torch.cat([self.extra.expand(len(x), -1, -1), t], 1)
+        return (t + self.out(self.into(self.norm(t)).relu())).mean(1).sum(1)
+
+
+@pytest.mark.parametrize("extra", [1, 4])
+@pytest.mark.parametrize("positions", ["antialias", "pooled", ""])
+def test_positions_that_are_resized_and_extra_tokens(positions, extra):
+    network = check_exact(Tokens(positions, extra, norm=True), IMAGE)
+    assert network.widths == {"into": 10}  # the norm holds the rest
+
+
+def test_a_table_of_positions_loses_channels_and_keeps_places():
+    class Resized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 4, 1)
+            self.table = nn.Parameter(torch.randn(1, 12, 5, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x) + F.interpolate(self.table, x.shape[2:], mode="bilinear"))
+
+    network = check_exact(Resized(), IMAGE)
+    assert network.widths == {"first": 12}
+    assert network.shrink({"first": [0, 7]}).table.shape == (1, 2, 5, 5)
+
+
+def test_tensors_nobody_knows_stay_so_when_they_are_joined():
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(torch.cat([x, x.flip(2)], 2)).relu())
+
+    assert check_exact(Joined(), IMAGE).widths == {"first": 8}

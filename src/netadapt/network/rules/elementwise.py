@@ -130,7 +130,7 @@ def _placed(atoms: Tensor, dim: int, rank: int) -> Tensor:
 
 def _single_meets(op: Operation, single: Tensor, labels: Tensor) -> Tensor:
     """One label for a whole tensor meets many: a channel of its own that is broadcast, or a tensor nobody knows."""
-    if int(single) not in op.atoms.opaque:
+    if not op.opaque(single):
         op.pin(single, f"it is broadcast over other channels by {op.name}")
         return labels
     op.tie(single, labels)

@@ -148,9 +148,13 @@ def pieces(op: Operation) -> Value:
 @rule("cat concat concatenate", kind="other")
 def concatenated(op: Operation) -> Value:
     """One behind the other, without materialising what is constant."""
-    items = [op.as_labels(v) for v in op.value("tensors")]
-    items = [t for t in items if t.shape != (0,)]
-    dim = int(op.args.get("dim", 0)) % items[0].ndim
+    values = [v for v in op.value("tensors") if v.shape != (0,)]
+    dim = int(op.args.get("dim", 0)) % len(values[0].shape)
+    items = [_joined(op, v, dim) for v in values]
+    if all(op.opaque(t) for t in items):  # one behind the other they would look like units
+        for item in items[1:]:
+            op.tie(items[0].reshape(-1)[:1], item.reshape(-1)[:1])
+        return L.spread(L.compact(items[0]), op.shape)
     across = [t for t in items if set(L.varying(t)) - {dim}]
     if across and not any(dim in L.varying(t) for t in items):  # tokens behind tokens: the units meet
         merged = reduce(lambda a, b: meet(op, a, b), (L.compact(t) for t in items))
@@ -167,6 +171,13 @@ def stacked(op: Operation) -> Value:
     for item in items[1:]:
         op.tie(items[0], item)
     return L.spread(L.compact(items[0]).unsqueeze(op.args["dim"]), op.shape)
+
+
+def _joined(op: Operation, value: Value, dim: int) -> Tensor:
+    """Return the labels of one item; a parameter with units elsewhere, such as extra tokens, keeps all of ``dim``."""
+    if isinstance(value, Parameter) and dim in value.long and len(value.long) > 1:
+        return op.fixed_along(value, [dim], f"{op.name} puts it behind other tensors")
+    return op.as_labels(value)
 
 
 def _without(shape: torch.Size, dim: int) -> list[int]:

@@ -33,7 +33,7 @@ def group_norm(op: Operation) -> Value:
     """Statistics of several channels at a time: exact where these go together, so that a unit is a whole group."""
     labels, count = op.labels("input"), int(op.args["num_groups"])
     channels = vector(labels, 1)
-    if channels is None or count == 1 < len(channels) or _opaque(op, labels):
+    if channels is None or count == 1 < len(channels) or op.opaque(labels):
         return op.pin_all(f"{op.name} mixes the statistics of all channels: removing one would change the others")
     groups = channels.reshape(count, -1)
     op.tie(groups, groups[:, :1])
@@ -48,10 +48,6 @@ def layer_norm(op: Operation) -> Value:
     over = set(range(labels.ndim - count, labels.ndim))
     if not over.issuperset(varying(labels)):  # units along other dimensions (heads) take all that is normalised along
         return spread(op.settle(labels, over, f"{op.name} runs over its units"), op.shape)
-    if not varying(labels) and not _opaque(op, labels):
+    if not varying(labels) and not op.opaque(labels):
         return labels
     return op.pin_all(f"{op.name} mixes the statistics of all channels: removing one would change the others")
-
-
-def _opaque(op: Operation, labels: Tensor) -> bool:
-    return labels.numel() > 0 and int(labels.reshape(-1)[:1]) in op.atoms.opaque

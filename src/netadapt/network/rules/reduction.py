@@ -30,9 +30,10 @@ REDUCTIONS = """
 @rule(RESIZES, kind="other")
 def over_space(op: Operation) -> Value:
     """Each channel by itself, over the last one, two or three dimensions."""
-    labels = op.labels("self" if "self" in op.args else "input")
-    found = re.search(r"(\d)d", op.name)
-    space = range(labels.ndim - int(found[1]) if found else 2, labels.ndim)
+    value, found = op.value("self" if "self" in op.args else "input"), re.search(r"(\d)d", op.name)
+    rank = len(value.shape)
+    space = range(rank - int(found[1]) if found else 2, rank)
+    labels = op.fixed_along(value, space, f"{op.name} runs over it")  # a table of positions that is resized, say
     if any(dim in space for dim in L.varying(labels)):
         return op.pin_all(f"{op.name} runs over the dimension that holds the units")
     small = L.compact(labels)
@@ -86,5 +87,5 @@ def _mixes(op: Operation, labels: Tensor, over: set[int]) -> bool:
     """Tell whether all units lie along the dimensions ``over``, or might (unknown inner structure)."""
     changing = L.varying(labels)
     if not changing:
-        return labels.numel() > 0 and int(L.compact(labels).reshape(-1)[0]) in op.atoms.opaque
+        return op.opaque(labels)
     return over.issuperset(changing)
