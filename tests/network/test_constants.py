@@ -117,3 +117,27 @@ def test_padding_in_forward_names_its_amount():
     network = trace(Padding(), IMAGE)
     assert network.widths == {"first": 4}  # what is padded is followed by nobody: the classifier keeps its rows
     network.verify_shrink(network.model, {"first": [0, 3]})
+
+
+class OwnSize(nn.Module):
+    """Attention as many write it: the size of a head is what came in divided by the number of heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads = 3
+        self.qkv, self.proj = nn.Linear(12, 36), nn.Linear(12, 12)
+
+    def forward(self, x):
+        B, N, C = x.shape
+        q, k, v = self.qkv(x).reshape(B, N, 3, self.num_heads, C // self.num_heads).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, N, C)
+        return self.proj(x)
+
+
+def test_a_size_taken_from_what_comes_in_is_named():
+    network = trace(OwnSize(), torch.randn(2, 5, 12))
+    assert not network.groups
+    assert "a size of what comes in" in network.pinned[0].reason
+    lines, first = inspect.getsourcelines(OwnSize)
+    own = [f"test_constants.py:{first + i}" for i, text in enumerate(lines) if "reshape(B, N" in text]
+    assert network.pinned[0].where in own

@@ -117,6 +117,31 @@ def find_constant(
     return max(telling, key=lambda constant: constant.value) if telling else None
 
 
+def find_input_size(failed: SourceLine | None) -> str | None:
+    """Return how a call at ``failed`` writes a size that it takes from the shape of another tensor, if it does.
+
+    ``B, N, C = x.shape`` and then ``y.reshape(B, N, C)`` asks for as many channels as came in, whatever ``y`` has.
+    """
+    for statement, function in _calls_at(*failed) if failed is not None else ():
+        for node in _outermost_first(statement):
+            if _last_of_a_shape(node, function):
+                return ast.unparse(node)
+    return None
+
+
+def _last_of_a_shape(node: ast.AST, function: ast.AST) -> bool:
+    """Tell whether an expression uses the last name that a shape was unpacked into, where that is the channels'."""
+    names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    for step in ast.walk(function):
+        if isinstance(step, ast.Assign) and isinstance(target := step.targets[0], ast.Tuple) and target.elts:
+            value = step.value.func if isinstance(step.value, ast.Call) else step.value
+            last = target.elts[-1]
+            shaped = isinstance(value, ast.Attribute) and value.attr in ("shape", "size")
+            if shaped and isinstance(last, ast.Name) and last.id in names:
+                return len(target.elts) == 3 or last.id.lower() in ("c", "dim", "channels")
+    return False
+
+
 def _constants_of(call: SizedCall, line: SourceLine, module: nn.Module) -> Iterator[Constant]:
     """Yield those sizes of a call that stand in the source at ``line``."""
     for statement, function in _calls_at(*line):

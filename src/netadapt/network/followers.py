@@ -133,7 +133,7 @@ def rehearse(
             if why is None:
                 decided = {**decided, **trial}
                 break
-            refused[kin(name)] = why  # in the end: with no attribute following anything
+            refused.setdefault(kin(name), why)  # what is in the way although attributes follow
         else:
             continue
         refused.pop(kin(name), None)

@@ -17,7 +17,7 @@ from netadapt.errors import ModelError, SurgeryError, did_you_mean
 from netadapt.network import surgery
 from netadapt.network.algebra import Forms, build_layers, count_parameters
 from netadapt.network.bench import Bench, prepare
-from netadapt.network.constants import find_constant
+from netadapt.network.constants import find_constant, find_input_size
 from netadapt.network.followers import Choice, followers, options, rehearse
 from netadapt.network.groups import Grouping, build_groups
 from netadapt.network.labels import RANK_PROOF
@@ -247,9 +247,11 @@ class Network:
         """Pin a group that failed the proof, and tell which constant of the source ties it, where that is seen."""
         index = [group.name for group in self.groups].index(name)
         atoms = np.flatnonzero(self._group_of == index)
-        constant = find_constant(self._found.sized, atoms, self.model, failure.line)
         reason, where = f"removing its channels does not work: {failure.reason}", failure.line
-        if constant is not None:
+        constant = find_constant(self._found.sized, atoms, self.model, failure.line)
+        if size := find_input_size(failure.line):
+            reason = f"tied to {size}, a size of what comes in, in forward (-1 or an attribute would follow); {reason}"
+        elif constant is not None:
             reason, where = f"tied to the constant {constant} in forward; {reason}", constant.at
         self._found.atoms.pin(torch.from_numpy(atoms), reason, RANK_PROOF, str(where or ""))
 
