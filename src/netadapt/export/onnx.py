@@ -1,7 +1,7 @@
 """Exports a network to ONNX as its users deploy it: eval mode, fixed shapes, folded, checked by values.
 
 The TorchScript exporter goes first (0.3 s instead of 4), the new one where it fails. Every file is run once by
-onnxruntime and compared with PyTorch before anybody sees it. Called by `platforms/onnxruntime.py`, ``netadapt export``.
+onnxruntime and compared with PyTorch before anybody sees it. Called by `platforms/runtimes/`, ``netadapt export``.
 """
 
 from __future__ import annotations
