@@ -21,6 +21,7 @@ from netadapt.platforms.base import Platform
 GROUP = "netadapt.platforms"
 _RUNTIMES = {
     "onnxruntime": "netadapt.platforms.runtimes.onnxruntime:OnnxRuntime",
+    "openvino": "netadapt.platforms.runtimes.openvino:OpenVino",
 }
 #: a device's address begins with its scheme
 _DEVICES = {
