@@ -217,7 +217,7 @@ def check(proto: onnx.ModelProto, flat: FlatNetwork, expected: list[np.ndarray])
         if got.shape != wanted.shape:
             raise PlatformError(f"the exported file gives shape {got.shape} where the network gives {wanted.shape}.")
         if wanted.size and wanted.dtype.kind == "f":
-            worst = max(worst, _difference(got, wanted))
+            worst = max(worst, difference(got, wanted))
         elif not np.array_equal(got, wanted):
             raise PlatformError("the exported file and the network differ in an output of whole numbers.")
     if not worst <= TOLERANCE:
@@ -225,7 +225,7 @@ def check(proto: onnx.ModelProto, flat: FlatNetwork, expected: list[np.ndarray])
     return worst
 
 
-def _difference(got: np.ndarray, wanted: np.ndarray) -> float:
+def difference(got: np.ndarray, wanted: np.ndarray) -> float:
     """Return the largest difference relative to the largest finite value; infinite where only one is finite."""
     finite = np.isfinite(wanted)
     if not np.array_equal(finite, np.isfinite(got)):

@@ -21,7 +21,8 @@ class Runtime(Protocol):
     """Writes the files that a runtime loads, on the machine that netadapt runs on.
 
     Its other half, which loads and runs them, is ``on_device/engine_NAME.py``. Keyword arguments of the class with
-    plain types are the parameters that users write behind the question mark.
+    plain types are the parameters that users write behind the question mark. A runtime that may compute on something
+    else than the processor also has ``accelerator() -> str | None``, its name on this machine.
 
     Attributes:
         name: as in platform strings, e.g. ``onnxruntime``.

@@ -22,6 +22,7 @@ GROUP = "netadapt.platforms"
 _RUNTIMES = {
     "onnxruntime": "netadapt.platforms.runtimes.onnxruntime:OnnxRuntime",
     "openvino": "netadapt.platforms.runtimes.openvino:OpenVino",
+    "torch": "netadapt.platforms.runtimes.torch:Torch",
 }
 #: a device's address begins with its scheme
 _DEVICES = {

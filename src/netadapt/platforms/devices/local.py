@@ -43,8 +43,13 @@ class Local:
         self._client: SessionClient | None = None
 
     def identity(self, runtime: Runtime) -> Mapping[str, str]:
-        """Return this machine's processor and the installed version of the runtime."""
-        return {"device": processor(), "version": package_version(runtime.distributions[0])}
+        """Return what computes on this machine (its processor, a runtime's accelerator) and the runtime's version.
+
+        Raises:
+            PlatformError: the runtime needs an accelerator that is not here.
+        """
+        accelerator: str | None = getattr(runtime, "accelerator", lambda: None)()
+        return {"device": accelerator or processor(), "version": package_version(runtime.distributions[0])}
 
     def session(self, runtime: Runtime, artifact: Artifact, *, seconds: float, warmups: int) -> Reading:
         """Time ``artifact`` in a fresh process.
