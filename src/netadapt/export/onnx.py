@@ -211,7 +211,17 @@ def check(proto: onnx.ModelProto, flat: FlatNetwork, expected: list[np.ndarray])
     """
     names = [entry.name for entry in proto.graph.input]
     feeds = {name: tensor.numpy() for name, tensor in zip(flat.input_names, flat.tensors, strict=True) if name in names}
-    outputs = run_proto(proto.SerializeToString(), feeds)
+    return compare(run_proto(proto.SerializeToString(), feeds), expected)
+
+
+def compare(outputs: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    """Return the largest difference between the outputs of a file and those of the network, relative.
+
+    Raises:
+        PlatformError: they differ by more than `TOLERANCE`, or in number, shape or whole numbers.
+    """
+    if len(outputs) != len(expected):
+        raise PlatformError(f"the exported file has {len(outputs)} outputs where the network has {len(expected)}.")
     worst = 0.0
     for got, wanted in zip(outputs, expected, strict=True):
         if got.shape != wanted.shape:

@@ -20,6 +20,8 @@ from netadapt.platforms.base import Platform
 
 GROUP = "netadapt.platforms"
 _RUNTIMES = {
+    "executorch": "netadapt.platforms.runtimes.executorch:ExecuTorch",
+    "litert": "netadapt.platforms.runtimes.litert:LiteRt",
     "onnxruntime": "netadapt.platforms.runtimes.onnxruntime:OnnxRuntime",
     "openvino": "netadapt.platforms.runtimes.openvino:OpenVino",
     "torch": "netadapt.platforms.runtimes.torch:Torch",
