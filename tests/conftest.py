@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,12 @@ def netadapt_data() -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture(autouse=True)
+def needed_modules(request: pytest.FixtureRequest) -> None:
+    """Without a module that ``@pytest.mark.needs`` names, the test fails in CI and is skipped elsewhere."""
+    missing = [name for mark in request.node.iter_markers("needs") for name in mark.args if find_spec(name) is None]
+    if missing:
+        message = f"not installed: {', '.join(missing)}"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from netadapt.files import write_atomic
+from netadapt.files import cache_folder, write_atomic
 
 
 def test_the_content_and_its_hash(tmp_path):
@@ -30,3 +30,11 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
 def test_the_folder_must_exist(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_atomic(tmp_path / "none" / "x", b"")
+
+
+def test_the_cache_folder_is_given_or_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("NETADAPT_CACHE", str(tmp_path / "there"))
+    assert cache_folder() == tmp_path / "there"
+    assert cache_folder(tmp_path) == tmp_path
+    monkeypatch.delenv("NETADAPT_CACHE")
+    assert cache_folder().parts[-2:] == (".cache", "netadapt")

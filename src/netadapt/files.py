@@ -1,4 +1,4 @@
-"""Writes files so that a crash leaves either the old file or the new one, never a part."""
+"""Writes files so that a crash leaves either the old file or the new one, never a part; says where the cache is."""
 
 from __future__ import annotations
 
@@ -44,3 +44,9 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def cache_folder(given: Path | str | None = None) -> Path:
+    """Return ``given``, else ``$NETADAPT_CACHE``, else ``~/.cache/netadapt``."""
+    chosen = given or os.environ.get("NETADAPT_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "netadapt"

@@ -33,7 +33,8 @@ def test_canonical_names(text, name):
     [
         ("onnxruntim", 'did you mean "onnxruntime"'),
         ("", "is unknown"),
-        ("adb/onnxruntime", "device 'adb'"),
+        ("fax/onnxruntime", "device 'fax'"),
+        ("local:here/onnxruntime", "local has no address"),
         ("onnxruntime?thread=2", 'did you mean "threads"'),
         ("onnxruntime?threads=two", "is not a whole number"),
         ("simulated?noise=loud", "is not a number"),
@@ -62,7 +63,8 @@ class Third:
 
 def test_third_parties_are_listed_with_what_they_lack(monkeypatch):
     homes = {"third": f"{__name__}:Third", "gone": "no_such_module_at_all:X"}
-    monkeypatch.setattr(registry, "_homes", lambda: homes)
+    monkeypatch.setattr(registry, "_wholes", lambda: homes)
+    monkeypatch.setattr(registry, "_RUNTIMES", {})
     monkeypatch.setattr(registry, "import_module", lambda name: _import(name))
     assert {info.name: info.state for info in list_platforms()} == {"third": "not installed", "gone": "not installed"}
     for name in homes:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netadapt.errors import UsageError
-from netadapt.resources.samples import SampleFile, cache_folder
+from netadapt.resources.samples import SampleFile
 
 SUBJECT = {"platform": {"device": "here"}, "network": "abc"}
 
@@ -83,11 +83,3 @@ def test_several_may_append_at_the_same_time(tmp_path):
         list(pool.map(lambda start: _append(tmp_path, start), (0, 100, 200, 300)))
     numbers = [record["number"] for record in _file(tmp_path).read()]
     assert sorted(numbers) == [start + number for start in (0, 100, 200, 300) for number in range(40)]
-
-
-def test_the_cache_folder_is_given_or_from_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("NETADAPT_CACHE", str(tmp_path / "there"))
-    assert cache_folder() == tmp_path / "there"
-    assert cache_folder(tmp_path) == tmp_path
-    monkeypatch.delenv("NETADAPT_CACHE")
-    assert cache_folder().parts[-2:] == (".cache", "netadapt")

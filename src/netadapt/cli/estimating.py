@@ -81,7 +81,8 @@ def stored(network: Network, platform: Platform) -> Told:
         network: the traced network.
         platform: where it is measured.
     """
-    from netadapt.resources.samples import SampleFile, cache_folder
+    from netadapt.files import cache_folder
+    from netadapt.resources.samples import SampleFile
 
     wanted = (network.structure_hash(), dict(platform.fingerprint()))
     for path in sorted(cache_folder().glob("*.jsonl")):

@@ -49,7 +49,7 @@ def build(
 @app.command()
 def show(platform: _Platform, model: _Model, as_json: Json = False) -> None:
     """Say what has been measured so far."""
-    from netadapt.resources.samples import cache_folder
+    from netadapt.files import cache_folder
 
     def facts(network: Network, opened: Platform) -> dict[str, Any]:
         return {"platform": opened.name, "cache": str(cache_folder())} | stored(network, opened)

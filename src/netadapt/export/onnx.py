@@ -1,7 +1,7 @@
 """Exports a network to ONNX as its users deploy it: eval mode, fixed shapes, folded, checked by values.
 
 The TorchScript exporter goes first (0.3 s instead of 4), the new one where it fails. Every file is run once by
-onnxruntime and compared with PyTorch before anybody sees it. Called by `platforms/onnxruntime.py`, ``netadapt export``.
+onnxruntime and compared with PyTorch before anybody sees it. Called by `platforms/runtimes/`, ``netadapt export``.
 """
 
 from __future__ import annotations
@@ -215,13 +215,23 @@ def check(proto: onnx.ModelProto, flat: FlatNetwork, expected: list[np.ndarray])
     """
     names = [entry.name for entry in proto.graph.input]
     feeds = {name: tensor.numpy() for name, tensor in zip(flat.input_names, flat.tensors, strict=True) if name in names}
-    outputs = run_proto(proto.SerializeToString(), feeds)
+    return compare(run_proto(proto.SerializeToString(), feeds), expected)
+
+
+def compare(outputs: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    """Return the largest difference between the outputs of a file and those of the network, relative.
+
+    Raises:
+        PlatformError: they differ by more than `TOLERANCE`, or in number, shape or whole numbers.
+    """
+    if len(outputs) != len(expected):
+        raise PlatformError(f"the exported file has {len(outputs)} outputs where the network has {len(expected)}.")
     worst = 0.0
     for got, wanted in zip(outputs, expected, strict=True):
         if got.shape != wanted.shape:
             raise PlatformError(f"the exported file gives shape {got.shape} where the network gives {wanted.shape}.")
         if wanted.size and wanted.dtype.kind == "f":
-            worst = max(worst, _difference(got, wanted))
+            worst = max(worst, difference(got, wanted))
         elif not np.array_equal(got, wanted):
             raise PlatformError("the exported file and the network differ in an output of whole numbers.")
     if not worst <= TOLERANCE:
@@ -229,7 +239,7 @@ def check(proto: onnx.ModelProto, flat: FlatNetwork, expected: list[np.ndarray])
     return worst
 
 
-def _difference(got: np.ndarray, wanted: np.ndarray) -> float:
+def difference(got: np.ndarray, wanted: np.ndarray) -> float:
     """Return the largest difference relative to the largest finite value; infinite where only one is finite."""
     finite = np.isfinite(wanted)
     if not np.array_equal(finite, np.isfinite(got)):

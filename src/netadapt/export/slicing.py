@@ -1,7 +1,7 @@
 """Export once, then slice: the ONNX file of a network at other widths from one export of the original.
 
 A full export costs 0.3 s or more; slicing the initializers of a template costs milliseconds. The template is only
-trusted after a sliced file was seen to compute what the shrunk network does. Used by `platforms/onnxruntime.py`.
+trusted after a sliced file was seen to compute what the shrunk network does. Used by `platforms/runtimes/`.
 """
 
 from __future__ import annotations

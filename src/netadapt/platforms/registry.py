@@ -1,7 +1,7 @@
 """From a platform string to a platform: ``local/onnxruntime?threads=2``, ``simulated?noise=0.02&staircase=8``.
 
-Platforms register under the entry point group ``netadapt.platforms``; ours also work where no entry points are
-installed.
+A string names a device and a runtime, or a platform as a whole. Whole platforms of third parties register under the
+entry point group ``netadapt.platforms``; ours also work where no entry points are installed.
 """
 
 from __future__ import annotations
@@ -12,18 +12,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import Any
 
 from netadapt.errors import PlatformError, did_you_mean
+from netadapt.platforms.assembled import AssembledPlatform
 from netadapt.platforms.base import Platform
 
 GROUP = "netadapt.platforms"
-_OURS = {
-    "onnxruntime": "netadapt.platforms.onnxruntime:OnnxRuntime",
+_RUNTIMES = {
+    "executorch": "netadapt.platforms.runtimes.executorch:ExecuTorch",
+    "litert": "netadapt.platforms.runtimes.litert:LiteRt",
+    "onnxruntime": "netadapt.platforms.runtimes.onnxruntime:OnnxRuntime",
+    "openvino": "netadapt.platforms.runtimes.openvino:OpenVino",
+    "torch": "netadapt.platforms.runtimes.torch:Torch",
+}
+#: a device's address begins with its scheme
+_DEVICES = {
+    "local": "netadapt.platforms.devices.local:Local",
+}
+_WHOLE = {
     "simulated": "netadapt.platforms.simulated:SimulatedPlatform",
 }
 
-Factory = Callable[..., Platform]
+Factory = Callable[..., Any]
+Parameters = dict[str, tuple[type, Any]]  # name -> type and default
 
 
 @dataclass(frozen=True)
@@ -43,38 +55,40 @@ class PlatformInfo:
     parameters: Mapping[str, Any]
 
 
-def _homes() -> dict[str, str]:
-    """Return ``module:attribute`` of every registered platform; ours cannot be replaced."""
-    return {entry.name: entry.value for entry in metadata.entry_points(group=GROUP)} | _OURS
+def _wholes() -> dict[str, str]:
+    """Return ``module:attribute`` of every platform that is not assembled; ours cannot be replaced."""
+    foreign = {entry.name: entry.value for entry in metadata.entry_points(group=GROUP)}
+    return {name: home for name, home in foreign.items() if name not in _RUNTIMES} | _WHOLE
 
 
 def _factory(name: str, home: str) -> Factory:
-    """Import a platform.
+    """Import a platform or a part of one.
 
     Raises:
         PlatformError: its module cannot be imported, or what it needs is not installed.
     """
     module, _, attribute = home.partition(":")
     try:
-        factory = getattr(import_module(module), attribute)
+        factory: Factory = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         package = getattr(error, "name", None)
         hint = f"; run: pip install {package}" if package else ""
         raise PlatformError(f"platform {name!r} ({home}) cannot be imported: {error}{hint}") from error
-    needed = getattr(factory, "requires", None)
-    if needed is not None and find_spec(needed) is None:
-        raise PlatformError(f"platform {name!r} is not installed; run: pip install {needed}")
-    return cast(Factory, factory)
+    needed = getattr(factory, "requires", None) or {}
+    for part, package in ({needed: needed} if isinstance(needed, str) else needed).items():
+        if find_spec(part) is None:
+            raise PlatformError(f"platform {name!r} is not installed; run: pip install {package}")
+    return factory
 
 
-def _parameters(factory: Factory) -> dict[str, tuple[type, Any]]:
+def _parameters(factory: Factory) -> Parameters:
     """Return type and default of the factory's parameters that can be written in a string."""
     target = factory.__init__ if inspect.isclass(factory) else factory
     hints = typing.get_type_hints(target)
     found = {}
     for parameter in inspect.signature(factory).parameters.values():
         kind = hints.get(parameter.name, str)
-        if kind in (int, float, str, bool):
+        if kind in (int, float, str, bool) and parameter.name != "address":
             found[parameter.name] = (kind, parameter.default)
     return found
 
@@ -89,9 +103,8 @@ def _value(text: str, kind: type, key: str, name: str) -> Any:
         raise PlatformError(f"platform {name!r}: {key}={text!r} is not {what}.") from None
 
 
-def _arguments(query: str, factory: Factory, name: str) -> dict[str, Any]:
+def _arguments(query: str, allowed: Parameters, name: str) -> dict[str, Any]:
     """Parse what follows the question mark."""
-    allowed = _parameters(factory)
     arguments: dict[str, Any] = {}
     for part in query.split("&") if query else []:
         key, equals, text = part.partition("=")
@@ -110,34 +123,52 @@ def resolve_platform(text: str) -> Platform:
     """Return the platform that a string names; the caller closes it.
 
     Args:
-        text: ``[local/]NAME[?parameter=value&...]``; the result's ``name`` is the canonical form.
+        text: ``[DEVICE/]NAME[?parameter=value&...]``; the device is ``local`` if none is named. The result's ``name``
+            is the canonical form.
 
     Raises:
         PlatformError: the platform is unknown or not installed, or a parameter is wrong.
     """
     path, _, query = text.strip().partition("?")
     device, slash, name = path.rpartition("/")
-    if slash and device != "local":
-        hint = did_you_mean(device, ["local"])
-        raise PlatformError(f"device {device!r} of platform {text!r} is unknown{hint}; there is only local.")
-    homes = _homes()
-    if name not in homes:
+    device = device if slash else "local"
+    scheme = device.partition(":")[0]
+    if scheme not in _DEVICES:
+        hint = did_you_mean(scheme, list(_DEVICES))
         raise PlatformError(
-            f"platform {text!r} is unknown{did_you_mean(name, list(homes))}; there are {', '.join(sorted(homes))}."
+            f"device {device!r} of platform {text!r} is unknown{hint}; there is {', '.join(sorted(_DEVICES))}."
         )
-    factory = _factory(name, homes[name])
-    return factory(**_arguments(query, factory, name))
+    wholes = _wholes()
+    if name in wholes and scheme == "local":
+        factory = _factory(name, wholes[name])
+        platform: Platform = factory(**_arguments(query, _parameters(factory), name))
+        return platform
+    if name not in _RUNTIMES:
+        known = sorted({*wholes, *_RUNTIMES})
+        raise PlatformError(f"platform {text!r} is unknown{did_you_mean(name, known)}; there are {', '.join(known)}.")
+    return _assembled(device, _factory(scheme, _DEVICES[scheme]), _factory(name, _RUNTIMES[name]), query, name)
+
+
+def _assembled(address: str, device: Factory, runtime: Factory, query: str, name: str) -> Platform:
+    """Return a platform of two parts, each of which takes its own parameters."""
+    of_device, of_runtime = _parameters(device), _parameters(runtime)
+    given = _arguments(query, of_device | of_runtime, name)
+    own = {key: value for key, value in given.items() if key in of_runtime}
+    rest = {key: value for key, value in given.items() if key in of_device}
+    return AssembledPlatform(runtime(**own), device(address.partition(":")[2], **rest))
 
 
 def list_platforms() -> list[PlatformInfo]:
-    """Return all registered platforms and whether they can be used here, sorted by name."""
+    """Return all registered runtimes and platforms and whether they can be used here, sorted by name."""
     infos = []
-    for name, home in sorted(_homes().items()):
+    for name, home in sorted((_wholes() | _RUNTIMES).items()):
         try:
             factory = _factory(name, home)
         except PlatformError as error:
             infos.append(PlatformInfo(name, "not installed", str(error), {}))
-        else:
-            defaults = {key: default for key, (_, default) in _parameters(factory).items()}
-            infos.append(PlatformInfo(name, "ready", getattr(factory, "description", ""), defaults))
+            continue
+        of_device = _parameters(_factory("local", _DEVICES["local"])) if name in _RUNTIMES else {}
+        parameters = of_device | _parameters(factory)
+        defaults = {key: default for key, (_, default) in parameters.items()}
+        infos.append(PlatformInfo(name, "ready", getattr(factory, "description", ""), defaults))
     return infos

@@ -18,8 +18,8 @@ import numpy as np
 
 from netadapt.errors import PlatformError
 from netadapt.platforms.artifacts import store
+from netadapt.platforms.assembled import checked_widths
 from netadapt.platforms.base import Artifact, Reading
-from netadapt.platforms.onnxruntime import checked_widths
 
 if TYPE_CHECKING:
     from torch import nn

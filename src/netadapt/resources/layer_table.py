@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netadapt.errors import PlatformError, UsageError
+from netadapt.files import cache_folder
 from netadapt.platforms.base import Platform
 from netadapt.resources.estimator import Values, Widths
 from netadapt.resources.layer_cells import Cell, shapes_of
 from netadapt.resources.meter import Progress
 from netadapt.resources.rounds import RoundsProtocol, measure_rounds
-from netadapt.resources.samples import Record, SampleFile, cache_folder
+from netadapt.resources.samples import Record, SampleFile
 
 if TYPE_CHECKING:
     from netadapt.network import Network

@@ -17,11 +17,12 @@ import numpy as np
 from torch import nn
 
 from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.files import cache_folder
 from netadapt.platforms.base import Artifact, Measurement, Platform
 from netadapt.platforms.stopwatch import StopwatchProtocol, measure
 from netadapt.resources.estimator import Values, Widths
 from netadapt.resources.rounds import Rounds, RoundsProtocol, measure_rounds
-from netadapt.resources.samples import Record, SampleFile, cache_folder
+from netadapt.resources.samples import Record, SampleFile
 
 if TYPE_CHECKING:
     from netadapt.network import Network

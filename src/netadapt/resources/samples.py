@@ -24,12 +24,6 @@ FORMAT, VERSION = "netadapt-samples", 1
 Record = dict[str, Any]
 
 
-def cache_folder(given: Path | str | None = None) -> Path:
-    """Return ``given``, else ``$NETADAPT_CACHE``, else ``~/.cache/netadapt``."""
-    chosen = given or os.environ.get("NETADAPT_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "netadapt"
-
-
 class SampleFile:
     """A file of records that belong to one subject; several processes may append at a time.
 

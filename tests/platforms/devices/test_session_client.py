@@ -16,8 +16,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from netadapt.errors import MeasurementUnusable, PlatformError
-from netadapt.platforms import session_client
-from netadapt.platforms.session_client import SessionClient
+from netadapt.platforms.devices import session_client
+from netadapt.platforms.devices.session_client import SessionClient
 
 
 def write(path, nodes, shape=(1, 4), dtype=TensorProto.FLOAT, initializers=()):
@@ -49,7 +49,7 @@ def endless(tmp_path):
 
 @pytest.fixture
 def client():
-    client = SessionClient(threads=1, cores=(), limit_s=60.0)
+    client = SessionClient("onnxruntime", {}, threads=1, cores=(), limit_s=60.0)
     yield client
     client.close()
 
@@ -105,7 +105,7 @@ def test_one_server_serves_all_and_is_replaced_when_it_dies(client, relu):
 
 
 def test_a_session_that_takes_too_long_is_given_up(relu, endless):
-    client = SessionClient(threads=1, cores=(), limit_s=1.5)
+    client = SessionClient("onnxruntime", {}, threads=1, cores=(), limit_s=1.5)
     try:
         with pytest.raises(MeasurementUnusable, match=r"within 1.5 s"):
             client.run(endless, seconds=0.01, warmups=1)
@@ -140,7 +140,7 @@ def test_a_server_that_does_not_start_is_reported(monkeypatch, tmp_path, relu):
     broken.write_text("raise SystemExit('no onnxruntime here')")
     monkeypatch.setattr(session_client, "_SERVER", broken)
     with pytest.raises(PlatformError, match="no onnxruntime here"):
-        SessionClient(threads=1, cores=(), limit_s=5.0).run(relu, seconds=0.01, warmups=1)
+        SessionClient("onnxruntime", {}, threads=1, cores=(), limit_s=5.0).run(relu, seconds=0.01, warmups=1)
 
 
 def test_closing_ends_the_server(client, relu):
@@ -152,7 +152,7 @@ def test_closing_ends_the_server(client, relu):
 
 
 def test_garbage_collection_ends_the_server(relu):
-    client = SessionClient(threads=1, cores=(), limit_s=60.0)
+    client = SessionClient("onnxruntime", {}, threads=1, cores=(), limit_s=60.0)
     client.run(relu, seconds=0.01, warmups=1)
     pid = client._process.pid
     del client
@@ -162,8 +162,8 @@ def test_garbage_collection_ends_the_server(relu):
 ORPHAN = """
 import os, sys
 from pathlib import Path
-from netadapt.platforms.session_client import SessionClient
-client = SessionClient(threads=1, cores=(), limit_s=60.0)
+from netadapt.platforms.devices.session_client import SessionClient
+client = SessionClient("onnxruntime", {}, threads=1, cores=(), limit_s=60.0)
 client.run(Path(sys.argv[1]), seconds=0.01, warmups=1)
 print(client._process.pid, flush=True)
 if sys.argv[2] == "measuring":

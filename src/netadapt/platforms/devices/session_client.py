@@ -1,4 +1,4 @@
-"""Keeps a session server alive and asks it for timings; `onnxruntime.py` is its only caller.
+"""Keeps a session server alive and asks it for timings; `local.py` is its only caller.
 
 The server is started when first needed and again after it died or after a fork of this process; it is ended by
 `close`, by garbage collection or by the death of this process, whichever comes first.
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +23,7 @@ from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms.base import Reading
 
 _log = logging.getLogger("netadapt")
-_SERVER = Path(__file__).with_name("session_server.py")
+_SERVER = Path(__file__).parents[1] / "on_device/session_server.py"
 _GRACE_S = 30.0  # what the server may take beyond the limit it enforces on a session (it runs two at most)
 
 
@@ -45,12 +46,17 @@ class SessionClient:
     """Runs timing sessions through a server process.
 
     Args:
+        runtime: whose engine the server loads, see `on_device/session_timing.py`.
+        options: for the engine.
         threads: threads of the runtime inside a session.
         cores: processors that a session may run on; empty for any.
         limit_s: seconds after which a session is given up.
     """
 
-    def __init__(self, *, threads: int, cores: tuple[int, ...], limit_s: float) -> None:
+    def __init__(
+        self, runtime: str, options: Mapping[str, Any], *, threads: int, cores: tuple[int, ...], limit_s: float
+    ) -> None:
+        self._runtime, self._options = runtime, dict(options)
         self._threads, self._cores, self._limit_s = threads, cores, limit_s
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
@@ -61,7 +67,7 @@ class SessionClient:
         """Time the file ``model`` in a fresh session.
 
         Args:
-            model: an ONNX file.
+            model: a file that the runtime loads.
             seconds: how long to time after the warm-ups.
             warmups: inferences before timing.
 
@@ -71,6 +77,7 @@ class SessionClient:
         """
         request = {
             "model": str(model),
+            "options": self._options,
             "seconds": seconds,
             "warmups": warmups,
             "threads": self._threads,
@@ -81,16 +88,16 @@ class SessionClient:
         tail = f"\n{answer['stderr']}" if answer.get("stderr") else ""
         if "timeout" in answer:
             raise MeasurementUnusable(
-                f"onnxruntime did not finish a session of {model.name} within {self._limit_s:g} s; "
+                f"{self._runtime} did not finish a session of {model.name} within {self._limit_s:g} s; "
                 f"is the machine overloaded? Otherwise use a smaller network or batch.{tail}"
             )
         if "died" in answer:
             raise PlatformError(
-                f"the onnxruntime session of {model.name} died with status {answer['died']} "
+                f"the {self._runtime} session of {model.name} died with status {answer['died']} "
                 f"(-9: killed, usually for want of memory).{tail}"
             )
         if "error" in answer:
-            raise PlatformError(f"onnxruntime cannot run {model.name}: {answer['error']}{tail}")
+            raise PlatformError(f"{self._runtime} cannot run {model.name}: {answer['error']}{tail}")
         return Reading(latency_ms=tuple(answer["latency_ms"]), memory_mb=answer.get("memory_mb"))
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -106,8 +113,8 @@ class SessionClient:
                 tail = self._tail()
                 self.close()
                 if attempt == 2:
-                    raise PlatformError(f"the onnxruntime session server died.\n{tail}") from error
-                _log.info("the onnxruntime session server died and is started again")
+                    raise PlatformError(f"the {self._runtime} session server died.\n{tail}") from error
+                _log.info("the %s session server died and is started again", self._runtime)
         raise AssertionError("unreachable")
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -116,10 +123,10 @@ class SessionClient:
             return self._process
         self.close()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the server
-        # -P: the folder of the script holds an `onnxruntime.py` that must not shadow the runtime.
+        # -P: what lies in the current folder must not shadow the runtime.
         # One BLAS thread: a process with several must not be forked.
         process = subprocess.Popen(
-            [sys.executable, "-P", str(_SERVER)],
+            [sys.executable, "-P", str(_SERVER), self._runtime],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -134,7 +141,7 @@ class SessionClient:
         except EOFError as error:
             tail = self._tail()
             self.close()
-            raise PlatformError(f"the onnxruntime session server does not start.\n{tail}") from error
+            raise PlatformError(f"the {self._runtime} session server does not start.\n{tail}") from error
         return process
 
     def _answer(self, limit_s: float) -> dict[str, Any]:
@@ -149,7 +156,7 @@ class SessionClient:
             if not ready:
                 self._process.kill()
                 self.close()
-                raise MeasurementUnusable(f"the onnxruntime session server gave no answer within {limit_s:g} s.")
+                raise MeasurementUnusable(f"the {self._runtime} session server gave no answer within {limit_s:g} s.")
             chunk = os.read(pipe, 1 << 16)
             if not chunk:
                 raise EOFError

@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from netadapt.platforms import session_client
+from netadapt.platforms import on_device
 
-SERVER = Path(session_client.__file__).with_name("session_server.py")
+SERVER = Path(on_device.__file__).with_name("session_server.py")
 FORBIDDEN = """
 import runpy, sys
-sys.argv = [sys.argv[1]]
+sys.argv = [sys.argv[1], "onnxruntime"]
 runpy.run_path(sys.argv[0], run_name="__main__")
 print([name for name in ("torch", "netadapt", "onnx", "scipy") if name in sys.modules], file=sys.stderr)
 """
@@ -29,9 +29,13 @@ def test_it_imports_the_runtime_only():
 
 def test_it_answers_one_line_per_request_and_ends_with_its_input(tmp_path):
     request = {"model": str(tmp_path / "missing.onnx"), "seconds": 0.01, "warmups": 1}
-    request |= {"threads": 1, "cores": [], "limit_s": 20}
+    request |= {"threads": 1, "cores": [], "limit_s": 20, "options": {}}
     done = subprocess.Popen(
-        [sys.executable, "-P", str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
+        [sys.executable, "-P", str(SERVER), "onnxruntime"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
     )
     done.stdout.readline()
     for _ in range(2):

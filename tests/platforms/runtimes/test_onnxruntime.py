@@ -13,8 +13,8 @@ import torch
 from netadapt.errors import PlatformError
 from netadapt.models import resolve_model
 from netadapt.network import trace
+from netadapt.platforms import resolve_platform
 from netadapt.platforms.environment import available_cores
-from netadapt.platforms.onnxruntime import OnnxRuntime
 from netadapt.testing import PlatformSuite
 
 
@@ -30,7 +30,7 @@ def outputs(path):
 
 class TestOnnxRuntime(PlatformSuite):
     def make_platform(self):
-        return OnnxRuntime()
+        return resolve_platform("onnxruntime")
 
     def assert_same_network(self, first, second):
         for a, b in zip(outputs(first.path), outputs(second.path), strict=True):
@@ -39,14 +39,14 @@ class TestOnnxRuntime(PlatformSuite):
 
 def test_too_many_threads_are_refused():
     with pytest.raises(PlatformError, match="allowed are 1 to"):
-        OnnxRuntime(threads=len(available_cores()) + 1)
+        resolve_platform(f"onnxruntime?threads={len(available_cores()) + 1}")
     with pytest.raises(PlatformError, match="allowed are 1 to"):
-        OnnxRuntime(threads=0)
+        resolve_platform("onnxruntime?threads=0")
 
 
 def test_all_threads_work(tmp_path):
     threads = len(available_cores())
-    platform = OnnxRuntime(threads=threads)
+    platform = resolve_platform(f"onnxruntime?threads={threads}")
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
     try:
         artifact = platform.compile(model, torch.zeros(2, 3, 16, 16), tmp_path)
@@ -61,16 +61,16 @@ def test_a_network_that_cannot_be_sliced_is_exported_in_full(tmp_path):
     model, example = resolve_model("resnet20")
     network = trace(model, example, prove=False)
     widths = {group.name: group.width // 2 for group in network.groups}
-    platform = OnnxRuntime()
+    platform = resolve_platform("onnxruntime")
     small = platform.compile_widths(network, widths, tmp_path)
-    assert platform._template_of(network) is None
+    assert platform.runtime._template_of(network) is None
     whole = platform.compile(model, example, tmp_path)
     assert small.path.stat().st_size < whole.path.stat().st_size
     platform.close()
 
 
 def test_it_measures_memory_without_its_own(tmp_path):
-    platform = OnnxRuntime()
+    platform = resolve_platform("onnxruntime")
     try:
         small = platform.compile(torch.nn.Linear(8, 8), torch.zeros(1, 8), tmp_path)
         large = platform.compile(torch.nn.Linear(2000, 2000), torch.zeros(1, 2000), tmp_path)
@@ -82,7 +82,7 @@ def test_it_measures_memory_without_its_own(tmp_path):
 
 def test_this_process_keeps_its_cores_and_threads(tmp_path):
     before = (available_cores(), torch.get_num_threads(), dict(os.environ), Path.cwd())
-    platform = OnnxRuntime()
+    platform = resolve_platform("onnxruntime")
     artifact = platform.compile(torch.nn.Linear(8, 8), torch.zeros(1, 8), tmp_path)
     platform.session(artifact, seconds=0.01, warmups=1)
     platform.close()

@@ -1,0 +1,93 @@
+"""A platform made of a runtime and a device; `registry.py` assembles what a platform string names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netadapt.errors import PlatformError
+from netadapt.platforms.base import Artifact, Reading
+from netadapt.platforms.parts import Device, Runtime
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from netadapt.network import Network
+
+
+class AssembledPlatform:
+    """``device/runtime?threads=N``: files come from the runtime, timings from the device.
+
+    Args:
+        runtime: owned from now on.
+        device: owned from now on.
+    """
+
+    def __init__(self, runtime: Runtime, device: Device) -> None:
+        self.runtime, self.device = runtime, device
+        parameters = {"threads": device.threads, **runtime.options}
+        self.name = f"{device.name}/{runtime.name}?" + "&".join(f"{key}={value}" for key, value in parameters.items())
+        self.resources = device.resources
+        self.exclusive = device.exclusive
+
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """Return processor, runtime, version, threads, dtype, the form of our files, and the runtime's options."""
+        return {
+            "device": self.device.identity(self.runtime)["device"],
+            "runtime": self.runtime.name,
+            "version": self.device.identity(self.runtime)["version"],
+            "threads": self.device.threads,
+            "dtype": self.runtime.dtype,
+            "form": self.runtime.form,
+            **self.runtime.options,
+        }
+
+    def compile(self, model: nn.Module, example_inputs: Any, folder: Path) -> Artifact:
+        """Write the file of ``model`` as it stands into ``folder``.
+
+        Raises:
+            PlatformError: the network cannot be converted, or the file does not compute what the network does.
+        """
+        return self.runtime.compile(model, example_inputs, folder)
+
+    def compile_widths(self, network: Network, widths: Mapping[str, int], folder: Path) -> Artifact:
+        """Write the file of ``network`` with the first ``widths`` units of each group; for timing only.
+
+        Raises:
+            PlatformError: an unknown group, a width out of range, or a network that cannot be converted.
+        """
+        return self.runtime.compile_widths(network, checked_widths(network, widths), folder)
+
+    def session(self, artifact: Artifact, *, seconds: float, warmups: int) -> Reading:
+        """Time ``artifact`` in a fresh session for about ``seconds`` after ``warmups`` inferences.
+
+        Raises:
+            PlatformError: the runtime cannot run the file, or the session died.
+            MeasurementUnusable: the session took longer than the limit.
+        """
+        return self.device.session(self.runtime, artifact, seconds=seconds, warmups=warmups)
+
+    def environment(self) -> Mapping[str, Any]:
+        """Return a snapshot of the device's state."""
+        return self.device.environment(self.runtime)
+
+    def close(self) -> None:
+        """Close both parts; idempotent."""
+        self.device.close()
+        self.runtime.close()
+
+
+def checked_widths(network: Network, widths: Mapping[str, int]) -> dict[str, int]:
+    """Return the widths of all groups after checking names and ranges; groups not named keep their width.
+
+    Raises:
+        PlatformError: a group that does not exist or a width that it cannot have.
+    """
+    original = network.widths
+    for name, width in widths.items():
+        if name not in original:
+            raise PlatformError(f"the network has no channel group {name!r}; it has {', '.join(original)}.")
+        if not 1 <= width <= original[name]:
+            raise PlatformError(f"width {width} of {name!r}: allowed are 1 to {original[name]}.")
+    return {name: int(widths.get(name, width)) for name, width in original.items()}

@@ -1,0 +1,120 @@
+"""The small process that times files: it imports one runtime only and forks a fresh child per session.
+
+Started by path with the runtime's name by `devices/session_client.py` (never imported by it), so that no torch weighs
+on the memory of what is timed. It reads one JSON object per line on stdin and answers one per line on stdout; it ends
+when stdin closes or its parent is gone. A session is cheap that way, and still fresh in memory placement, where most
+of the noise comes from.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from session_timing import engine_of, run_session
+
+TAIL_BYTES = 2000
+
+
+def child(request: dict[str, Any], answer: int, errors: int) -> NoReturn:
+    """Be the session: write one JSON object to ``answer`` and leave without any clean-up of the server's state."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.dup2(errors, 1)
+    os.dup2(errors, 2)
+    try:
+        result = run_session(request)
+    except Exception as error:  # noqa: BLE001  whatever the runtime raises is the client's to report
+        result = {"error": f"{type(error).__name__}: {error}"}
+    os.write(answer, json.dumps(result).encode() + b"\n")
+    os._exit(0)
+
+
+def collect(pid: int, answer: int, limit_s: float, parent: int) -> bytes | None:
+    """Read all that the child writes; ``None`` if it passed ``limit_s``. Ends the server if the client is gone."""
+    deadline = time.monotonic() + limit_s
+    chunks: list[bytes] = []
+    while True:
+        ready, _, _ = select.select([answer, 0], [], [], 1.0)
+        # The client never writes while it waits, so a readable stdin means that it closed it.
+        if 0 in ready or os.getppid() != parent:
+            os.kill(pid, signal.SIGKILL)
+            os._exit(0)
+        if answer in ready:
+            chunk = os.read(answer, 1 << 16)
+            if not chunk:
+                return b"".join(chunks)
+            chunks.append(chunk)
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            return None
+
+
+def fork_session(request: dict[str, Any], parent: int) -> dict[str, Any]:
+    """Run one session in a fresh child and return its answer, or ``error``, ``died`` or ``timeout``."""
+    read, write = os.pipe()
+    with tempfile.TemporaryFile() as errors:
+        pid = os.fork()
+        if pid == 0:
+            os.close(read)
+            child(request, write, errors.fileno())
+        os.close(write)
+        output = collect(pid, read, request["limit_s"], parent)
+        os.close(read)
+        _, status = os.waitpid(pid, 0)
+        size = errors.seek(0, os.SEEK_END)
+        errors.seek(max(0, size - TAIL_BYTES))
+        tail = errors.read().decode(errors="replace").strip()
+    if output is None:
+        return {"timeout": request["limit_s"], "stderr": tail}
+    if not output.endswith(b"\n"):
+        return {"died": os.waitstatus_to_exitcode(status), "stderr": tail}
+    answer: dict[str, Any] = json.loads(output)
+    return answer | {"stderr": tail}
+
+
+def respond(request: dict[str, Any], empty: dict[str, int], parent: int) -> dict[str, Any]:
+    """Run the session of ``request``; memory is what it takes above an empty runtime, kept in ``empty``."""
+    settings = json.dumps([request["threads"], request["options"]], sort_keys=True)
+    if settings not in empty:
+        idle = fork_session(request | {"model": None, "seconds": 0.0, "warmups": 1}, parent)
+        empty[settings] = idle.get("peak_bytes") or 0
+    answer = fork_session(request, parent)
+    peak = answer.pop("peak_bytes", None)
+    if peak is not None and empty[settings]:
+        answer["memory_mb"] = max(0.0, (peak - empty[settings]) / 1e6)
+    return answer
+
+
+def main() -> None:
+    """Serve until stdin closes."""
+    parent = os.getppid()
+    # Whatever a library prints must not end up between our lines.
+    replies = os.dup(1)
+    os.dup2(2, 1)
+    runtime = sys.argv[1]
+    version = engine_of(runtime).version()  # children find it imported
+    gc.collect()
+    gc.freeze()
+    os.write(replies, json.dumps({"version": version}).encode() + b"\n")
+    empty: dict[str, int] = {}
+    buffer = b""
+    while chunk := os.read(0, 1 << 16):
+        buffer += chunk
+        while b"\n" in buffer:
+            line, buffer = buffer.split(b"\n", 1)
+            answer = respond(json.loads(line) | {"runtime": runtime}, empty, parent)
+            os.write(replies, json.dumps(answer).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What openvino is told: float32, so many threads and no more, fixed sizes; and that its import does nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+from needs import needs
+from onnx import TensorProto, helper
+
+from netadapt.platforms import on_device
+from netadapt.platforms.environment import available_cores
+from netadapt.platforms.on_device import engine_openvino
+
+needs("openvino")
+IMPORTED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import engine_openvino
+engine_openvino.version()
+child = os.fork()
+if child == 0:
+    run = engine_openvino.open_model(None, 1, {})
+    run()
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+reporters = [name for name in sys.modules if name.startswith("openvino_telemetry.")]
+print(len(os.listdir("/proc/self/task")), status, reporters)
+"""
+
+
+def model_file(path, shape, kind=TensorProto.FLOAT):
+    ends = [helper.make_tensor_value_info(name, kind, shape) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    return str(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_the_import_starts_no_thread_and_reports_nothing():
+    command = [sys.executable, "-P", "-c", IMPORTED, str(Path(on_device.__file__).parent)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    )
+    assert done.stdout.split() == ["1", "0", "[]"], done.stderr
+
+
+@pytest.mark.parametrize("threads", sorted({1, len(available_cores())}))
+def test_precision_and_threads_are_commanded(threads):
+    compiled = engine_openvino.compile_model(None, threads)
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
+    assert compiled.get_property("PERFORMANCE_HINT") == "LATENCY"
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == threads
+    assert compiled.get_property("NUM_STREAMS") == 1
+
+
+def test_fewer_threads_than_asked_for_are_refused():
+    with pytest.raises(ValueError, match=r"would use \d+ threads"):
+        engine_openvino.compile_model(None, 10_000)
+
+
+def test_a_free_batch_is_one(tmp_path):
+    compiled = engine_openvino.compile_model(model_file(tmp_path / "free.onnx", ["n", 3]), 1)
+    assert list(compiled.inputs[0].shape) == [1, 3]
+
+
+@pytest.mark.parametrize("shape", [[1, "n"], None])
+def test_other_free_sizes_are_refused(shape, tmp_path):
+    with pytest.raises(ValueError, match="export it with fixed sizes"):
+        engine_openvino.compile_model(model_file(tmp_path / "free.onnx", shape), 1)

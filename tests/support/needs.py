@@ -1,0 +1,21 @@
+"""What a test needs of the machine: where it lacks, the test fails in CI and is skipped elsewhere."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+import pytest
+
+
+def lacking(message: str) -> None:
+    """End the test, or the collection of a module, because ``message`` is true here."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message, allow_module_level=True)
+
+
+def needs(*modules: str) -> None:
+    """End a test module that needs modules which are not installed; they are not imported here."""
+    if missing := [name for name in modules if find_spec(name) is None]:
+        lacking(f"not installed: {', '.join(missing)}")
