@@ -60,6 +60,7 @@ class Measurement:
         verdict: ``stable`` (spread of the sessions under 5 %), ``noisy`` (under 25 %) or ``unusable``.
         half_width_ms: half the 95 % confidence interval of ``median_ms``.
         sessions_ms: one latency per session, in the order taken.
+        rounds_ms: the same before drift was divided out; networks of one window are paired by round.
         ratio: to the sentinel measured in the same window; ``None`` for the sentinel itself or without one.
         energy_mj, memory_mb: medians over the sessions, ``None`` where the platform cannot tell.
         environment: what was seen of the machine (processor, governor, load, temperature, versions).
@@ -77,6 +78,7 @@ class Measurement:
     energy_mj: float | None = None
     memory_mb: float | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
+    rounds_ms: tuple[float, ...] = ()
 
     @property
     def relative_half_width(self) -> float:

@@ -174,6 +174,7 @@ def summarise(
                 energy_mj=_median([r.energy_mj for r in sessions]),
                 memory_mb=_median([r.memory_mb for r in sessions]),
                 environment=environment or {},
+                rounds_ms=tuple(values[row].tolist()),
             )
         )
     return measurements
