@@ -40,11 +40,14 @@ class Reading:
         latency_ms: mean latency of one inference in each time slice, in order of time.
         energy_mj: millijoules per inference with idle power subtracted, if the platform can tell.
         memory_mb: peak resident size minus that of the empty runtime, in 10^6 bytes, if the platform can tell.
+        waited: share of the time in which the session was ready to run but others had its core, if the platform can
+            tell.
     """
 
     latency_ms: tuple[float, ...]
     energy_mj: float | None = None
     memory_mb: float | None = None
+    waited: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,15 @@ class Measurement:
         iqr_ms: interquartile range over all time slices of all sessions.
         p90_ms: 90th percentile over all time slices.
         count: number of time slices.
-        verdict: ``stable`` (spread of the sessions under 5 %), ``noisy`` (under 25 %) or ``unusable``.
+        verdict: ``stable`` (spread of the sessions under 5 %, and others had the core for less than 5 % of the time),
+            ``noisy`` (spread under 25 %) or ``unusable``.
         half_width_ms: half the 95 % confidence interval of ``median_ms``.
         sessions_ms: one latency per session, in the order taken.
         rounds_ms: the same before drift was divided out; networks of one window are paired by round.
         ratio: to the sentinel measured in the same window; ``None`` for the sentinel itself or without one.
         energy_mj, memory_mb: medians over the sessions, ``None`` where the platform cannot tell.
-        environment: what was seen of the machine (processor, governor, load, temperature, versions).
+        environment: what was seen of the machine (processor, governor, load, temperature, versions), and of the window:
+            ``trend`` (see `conditions.py`), ``busy`` (other programs), ``waited`` (share of the time without a core).
     """
 
     platform: str
