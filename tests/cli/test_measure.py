@@ -51,7 +51,9 @@ def test_an_onnx_file_is_measured_as_it_is(cli, source: str, tmp_path) -> None:
     path = export_onnx(*resolve_model(source), tmp_path / "net.onnx")
     answer = cli("measure", path, "--sessions", 3, "--seconds", 0.02, "--json")
     assert answer.code in (0, 4)  # a busy machine may be too noisy, and says so
-    assert json.loads(answer.out)["median_ms"] > 0
+    told = json.loads(answer.out)
+    assert told["median_ms"] > 0
+    assert told["size_mb"] == path.stat().st_size / 1e6
 
 
 def test_a_platform_that_is_too_noisy_is_exit_code_4(cli, source: str) -> None:

@@ -107,7 +107,7 @@ def _text(rows: list[dict[str, Any]]) -> str:
     ]
     headers = ["network", "median ms", "IQR ms", "p90 ms", "ratio", "slices", "verdict"]
     resources = [
-        f"{row['target']}: {', '.join(f'{row[key]:.3g} {unit}' for key, unit in _OTHERS.items() if row[key])}"
+        f"{row['target']}: {', '.join(_quantity(row[key], *what) for key, what in _OTHERS.items() if row[key])}"
         for row in rows
         if any(row[key] for key in _OTHERS)
     ]
@@ -115,4 +115,8 @@ def _text(rows: list[dict[str, Any]]) -> str:
     return "\n".join([f"platform {rows[0]['platform']}", table(headers, cells), *resources, *verdicts])
 
 
-_OTHERS = {"energy_mj": "mJ", "memory_mb": "MB"}
+def _quantity(value: float, name: str, unit: str) -> str:
+    return f"{name} {value:.3g} {unit}"
+
+
+_OTHERS = {"energy_mj": ("energy", "mJ"), "memory_mb": ("memory", "MB"), "size_mb": ("file", "MB")}

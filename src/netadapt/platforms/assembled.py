@@ -24,6 +24,8 @@ class AssembledPlatform:
         device: owned from now on.
     """
 
+    deployable = True
+
     def __init__(self, runtime: Runtime, device: Device) -> None:
         self.runtime, self.device = runtime, device
         self._device_options: Mapping[str, str | int] = getattr(device, "options", {})

@@ -67,6 +67,7 @@ class Measurement:
         rounds_ms: the same before drift was divided out; networks of one window are paired by round.
         ratio: to the sentinel measured in the same window; ``None`` for the sentinel itself or without one.
         energy_mj, memory_mb: medians over the sessions, ``None`` where the platform cannot tell.
+        size_mb: of the file that was measured, in 10^6 bytes; ``None`` where users do not deploy such files.
         environment: what was seen of the machine (processor, governor, load, temperature, versions), and of the window:
             ``trend`` (see `conditions.py`), ``busy`` (other programs), ``waited`` (share of the time without a core).
     """
@@ -84,6 +85,7 @@ class Measurement:
     memory_mb: float | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     rounds_ms: tuple[float, ...] = ()
+    size_mb: float | None = None
 
     @property
     def relative_half_width(self) -> float:
@@ -95,7 +97,8 @@ class Platform(Protocol):
     """A runtime on a device.
 
     A platform whose sessions do not use this machine may also set ``exclusive = False``; the stopwatch then leaves the
-    machine-wide measuring lock alone. ``requires`` (an importable module) and ``description`` serve ``ls platforms``.
+    machine-wide measuring lock alone. One whose files are what users deploy may set ``deployable = True``; their size
+    then is the resource ``size``. ``requires`` (an importable module) and ``description`` serve ``ls platforms``.
 
     Attributes:
         name: canonical string, e.g. ``local/onnxruntime?threads=1``.

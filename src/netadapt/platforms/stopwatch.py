@@ -10,7 +10,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms import conditions, statistics
+from netadapt.platforms.artifacts import size_mb
 from netadapt.platforms.base import Artifact, Measurement, Platform, Reading
 from netadapt.platforms.busy import BusyProcess, BusyWatch
 from netadapt.platforms.lock import measuring_lock
@@ -94,6 +95,8 @@ def measure(
         busy = watch.others() if getattr(platform, "exclusive", True) else []
         environment = _conditions(platform, readings, reference, before, busy)
     results = summarise(platform.name, readings, sentinel=reference, environment=environment)
+    if getattr(platform, "deployable", False):
+        results = [replace(found, size_mb=size_mb(track)) for found, track in zip(results, tracks, strict=True)]
     others = iter(results)
     return [results[-1] if sentinel and a.sha256 == sentinel.sha256 else next(others) for a in artifacts]
 
