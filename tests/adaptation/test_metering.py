@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from torch import nn
 from netadapt.adaptation.metering import Metering
 from netadapt.errors import MeasurementUnusable
 from netadapt.network import trace
-from netadapt.platforms import Measurement, StopwatchProtocol
+from netadapt.platforms import Artifact, Measurement, Reading, StopwatchProtocol
+from netadapt.platforms.assembled import AssembledPlatform
+from netadapt.platforms.devices.local import Local
+from netadapt.platforms.runtimes.onnxruntime import OnnxRuntime
 from netadapt.platforms.simulated import SimulatedPlatform
 from netadapt.resources.meter import Meter
 
@@ -30,6 +34,13 @@ class Recorded:
         return np.ones(len(widths)), np.zeros(len(widths))
 
 
+class Untimed(AssembledPlatform):
+    """Real files of onnxruntime, whose timings play no part here."""
+
+    def session(self, artifact: Artifact, *, seconds: float, warmups: int) -> Reading:
+        return Reading((1.0, 1.0, 1.0), memory_mb=1.0)
+
+
 @pytest.fixture
 def metering(tmp_path: Path) -> Metering:
     model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 48, 3), nn.Flatten(), nn.Linear(48 * 16, 5))
@@ -45,6 +56,25 @@ def test_the_original_is_measured_and_counted(metering: Metering) -> None:
     assert resources["macs"] == metering.network.macs()
     assert resources["size"] == pytest.approx(4e-6 * resources["parameters"])
     assert 0 < metering.relative_noise < 0.05
+
+
+def test_the_size_is_that_of_the_file_where_users_deploy_it(metering: Metering, tmp_path: Path) -> None:
+    network = metering.network
+    with closing(Untimed(OnnxRuntime(), Local())) as platform:
+        real = Metering(network, Meter(network, platform, tmp_path), StopwatchProtocol(sessions=3, seconds=0.01))
+        _, initial = real.initial()
+        whole = platform.compile(network.model, network.example_inputs, tmp_path).path.stat().st_size / 1e6
+        assert initial["size"] == pytest.approx(whole, rel=0.01)
+        assert initial["size"] > 4e-6 * network.parameters()
+        smaller = network.shrink({"0": range(16)})
+        _, resources = real.measure(smaller, {"0": 16, "2": 48})
+        file = platform.compile(smaller, network.example_inputs, tmp_path).path
+        assert resources["size"] == file.stat().st_size / 1e6
+        assert real.counted({"0": 16, "2": 48})["size"] == pytest.approx(resources["size"], rel=0.02)
+        resumed = Metering(network, Meter(network, platform, tmp_path), StopwatchProtocol())
+        resumed.know_size(initial["size"])
+        resumed.use({"size": Recorded()})
+        assert resumed.counted({"0": 16, "2": 48}) == real.counted({"0": 16, "2": 48})
 
 
 def test_a_measured_network_teaches_the_estimators(metering: Metering) -> None:

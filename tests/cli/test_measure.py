@@ -28,6 +28,18 @@ def test_several_networks_are_ratios_to_the_first(cli, source: str) -> None:
     assert small["ratio"] < 1
 
 
+def test_files_are_compared_in_words(cli, source: str) -> None:
+    answer = cli("measure", source, f"{source}?width=8", "-p", "simulated?noise=0.01")
+    assert f"{source}?width=8 is " in answer.out
+    assert f"faster than {source}" in answer.out
+    told = json.loads(cli("measure", source, f"{source}?width=8", source, "-p", "simulated?noise=0.01", "--json").out)
+    first, small, again = told["networks"]
+    assert "comparison" not in first
+    assert small["comparison"]["differs"] and not again["comparison"]["differs"]
+    assert small["comparison"]["low"] <= small["comparison"]["ratio"] <= small["comparison"]["high"] < 1
+    assert len(small["rounds_ms"]) == len(first["rounds_ms"]) == 11
+
+
 def test_text_is_a_table(cli, source: str) -> None:
     answer = cli("measure", source, "-p", "simulated")
     assert answer.code == 0
@@ -39,7 +51,9 @@ def test_an_onnx_file_is_measured_as_it_is(cli, source: str, tmp_path) -> None:
     path = export_onnx(*resolve_model(source), tmp_path / "net.onnx")
     answer = cli("measure", path, "--sessions", 3, "--seconds", 0.02, "--json")
     assert answer.code in (0, 4)  # a busy machine may be too noisy, and says so
-    assert json.loads(answer.out)["median_ms"] > 0
+    told = json.loads(answer.out)
+    assert told["median_ms"] > 0
+    assert told["size_mb"] == path.stat().st_size / 1e6
 
 
 def test_a_platform_that_is_too_noisy_is_exit_code_4(cli, source: str) -> None:

@@ -77,3 +77,9 @@ def test_one_session_has_the_usual_uncertainty():
 @pytest.mark.parametrize(("spread", "word"), [(0.0, "stable"), (0.04, "stable"), (0.2, "noisy"), (0.4, "unusable")])
 def test_verdicts(spread, word):
     assert statistics.verdict(1 + spread * np.array([-1, -0.5, 0, 0.5, 1])) == word
+
+
+@pytest.mark.parametrize(("waited", "word"), [(None, "stable"), (0.01, "stable"), (0.06, "noisy"), (0.9, "noisy")])
+def test_sessions_that_shared_their_core_are_never_stable(waited, word):
+    assert statistics.verdict(np.ones(5), waited) == word
+    assert statistics.verdict(np.array([1.0, 1.5, 2.0, 2.5, 3.0]), waited) == "unusable"

@@ -241,6 +241,7 @@ class Adaptation:
         else:
             self._initial, self.budget = known, start["budget"]
             self.metering.relative_noise = start["noise"]["of_a_step"]
+            self.metering.know_size(known["size"])
         self.schedules = limits.schedules(methods.search_of(self.config), self.metering, self.budget, self._initial)
         return measurement
 

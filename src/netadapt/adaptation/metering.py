@@ -46,7 +46,17 @@ class Metering:
 
     def use(self, estimators: Mapping[str, Estimator]) -> None:
         """Add the estimators of the measured resources."""
-        self.estimators.update(estimators)
+        self.estimators.update({name: found for name, found in estimators.items() if name not in COUNTED})
+
+    def know_size(self, size_mb: float) -> None:
+        """Count sizes from now on so that the original network has this one.
+
+        Args:
+            size_mb: of the file that the platform makes of the original network.
+        """
+        self.estimators["size"] = Counted(self.network, "size")
+        extra_mb = size_mb - self.counted(self.network.widths)["size"]
+        self.estimators["size"] = Counted(self.network, "size", extra_mb)
 
     def initial(self) -> tuple[Measurement, dict[str, float]]:
         """Measure the original network; sets `relative_noise`."""
@@ -54,6 +64,8 @@ class Metering:
         # the reference has more sessions than a step: its interval is narrower than theirs by the root of the ratio
         more = math.sqrt(len(measurement.sessions_ms) / self.protocol.sessions)
         self.relative_noise = more * measurement.relative_half_width
+        if measurement.size_mb is not None:
+            self.know_size(measurement.size_mb)
         return measurement, {**self.meter.initial, **self.counted(self.network.widths)}
 
     def measure(self, module: nn.Module, widths: Mapping[str, int]) -> tuple[Measurement, dict[str, float]]:
@@ -78,7 +90,8 @@ class Metering:
             time.sleep(pause_s)
             (measurement,) = self.meter.measure_modules([module], self.protocol)
         self.learn(widths, measurement)
-        return measurement, {**self.meter.values_of(measurement), **self.counted(widths)}
+        size = {} if measurement.size_mb is None else {"size": measurement.size_mb}
+        return measurement, {**self.meter.values_of(measurement), **self.counted(widths), **size}
 
     def learn(self, widths: Mapping[str, int], measurement: Measurement) -> None:
         """Teach the estimators of the measured resources what a network of ``widths`` was measured at."""

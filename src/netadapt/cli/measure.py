@@ -24,19 +24,23 @@ def command(
         typer.Argument(metavar="MODEL|FILE...", help="Networks, or files that the platform loads, such as .onnx."),
     ],
     platform: Platform = PLATFORM,
-    sessions: Annotated[int, typer.Option(min=1, help="Fresh sessions per network.")] = 5,
+    sessions: Annotated[
+        int | None, typer.Option(min=1, help="Fresh sessions per network; 5 for one network, 11 to compare several.")
+    ] = None,
     seconds: Annotated[float, typer.Option(help="Seconds per session.")] = 0.3,
     as_json: Json = False,
 ) -> None:
     """Measure latency of networks or files.
 
-    Several are measured in one window of time, interleaved, and also given as ratios to the first.
+    Several are measured in one window of time, interleaved; each is compared with the first.
     """
-    found = _measure(targets, platform, sessions, seconds)
+    found = _measure(targets, platform, sessions or (5 if len(targets) == 1 else 11), seconds)
     rows = [
         asdict(measurement) | {"target": target, "ratio": measurement.ratio or 1.0}
         for target, measurement in zip(targets, found, strict=True)
     ]
+    for row, measurement in zip(rows[1:], found[1:], strict=True):
+        row["comparison"] = _comparison(found[0], measurement, (targets[0], row["target"]))
     if as_json:
         result_json(rows[0] | {"networks": rows})
     else:
@@ -78,6 +82,14 @@ def _artifact(target: str, platform: AnyPlatform, folder: Path) -> Artifact:
     return platform.compile(*resolve_model(target), folder)
 
 
+def _comparison(first: Measurement, second: Measurement, names: tuple[str, str]) -> dict[str, Any]:
+    """Return what tells two networks apart, for JSON."""
+    from netadapt.platforms.comparison import compare
+
+    found = compare(first, second, names)
+    return asdict(found) | {"differs": found.differs}
+
+
 def _text(rows: list[dict[str, Any]]) -> str:
     from netadapt.report.table import table
 
@@ -95,11 +107,16 @@ def _text(rows: list[dict[str, Any]]) -> str:
     ]
     headers = ["network", "median ms", "IQR ms", "p90 ms", "ratio", "slices", "verdict"]
     resources = [
-        f"{row['target']}: {', '.join(f'{row[key]:.3g} {unit}' for key, unit in _OTHERS.items() if row[key])}"
+        f"{row['target']}: {', '.join(_quantity(row[key], *what) for key, what in _OTHERS.items() if row[key])}"
         for row in rows
         if any(row[key] for key in _OTHERS)
     ]
-    return "\n".join([f"platform {rows[0]['platform']}", table(headers, cells), *resources])
+    verdicts = [row["comparison"]["sentence"] for row in rows[1:]]
+    return "\n".join([f"platform {rows[0]['platform']}", table(headers, cells), *resources, *verdicts])
 
 
-_OTHERS = {"energy_mj": "mJ", "memory_mb": "MB"}
+def _quantity(value: float, name: str, unit: str) -> str:
+    return f"{name} {value:.3g} {unit}"
+
+
+_OTHERS = {"energy_mj": ("energy", "mJ"), "memory_mb": ("memory", "MB"), "size_mb": ("file", "MB")}

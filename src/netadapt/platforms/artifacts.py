@@ -35,6 +35,12 @@ def store(content: bytes, folder: Path, suffix: str) -> Artifact:
     return Artifact(path=path, sha256=digest)
 
 
+def size_mb(artifact: Artifact) -> float:
+    """Return the size of an artifact in 10^6 bytes; of a folder, that of all its files."""
+    files = [artifact.path] if artifact.path.is_file() else [p for p in artifact.path.rglob("*") if p.is_file()]
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
 def artifact_of(path: Path) -> Artifact:
     """Return the artifact that a file is.
 

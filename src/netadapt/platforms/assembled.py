@@ -24,15 +24,18 @@ class AssembledPlatform:
         device: owned from now on.
     """
 
+    deployable = True
+
     def __init__(self, runtime: Runtime, device: Device) -> None:
         self.runtime, self.device = runtime, device
-        parameters = {"threads": device.threads, **runtime.options}
+        self._device_options: Mapping[str, str | int] = getattr(device, "options", {})
+        parameters = {"threads": device.threads, **self._device_options, **runtime.options}
         self.name = f"{device.name}/{runtime.name}?" + "&".join(f"{key}={value}" for key, value in parameters.items())
         self.resources = device.resources
         self.exclusive = device.exclusive
 
     def fingerprint(self) -> Mapping[str, str | int]:
-        """Return processor, runtime, version, threads, dtype, the form of our files, and the runtime's options."""
+        """Return processor, runtime, version, threads, dtype, the form of our files, and the options of both parts."""
         return {
             "device": self.device.identity(self.runtime)["device"],
             "runtime": self.runtime.name,
@@ -40,6 +43,7 @@ class AssembledPlatform:
             "threads": self.device.threads,
             "dtype": self.runtime.dtype,
             "form": self.runtime.form,
+            **self._device_options,
             **self.runtime.options,
         }
 

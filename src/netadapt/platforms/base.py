@@ -40,11 +40,14 @@ class Reading:
         latency_ms: mean latency of one inference in each time slice, in order of time.
         energy_mj: millijoules per inference with idle power subtracted, if the platform can tell.
         memory_mb: peak resident size minus that of the empty runtime, in 10^6 bytes, if the platform can tell.
+        waited: share of the time in which the session was ready to run but others had its core, if the platform can
+            tell.
     """
 
     latency_ms: tuple[float, ...]
     energy_mj: float | None = None
     memory_mb: float | None = None
+    waited: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,16 @@ class Measurement:
         iqr_ms: interquartile range over all time slices of all sessions.
         p90_ms: 90th percentile over all time slices.
         count: number of time slices.
-        verdict: ``stable`` (spread of the sessions under 5 %), ``noisy`` (under 25 %) or ``unusable``.
+        verdict: ``stable`` (spread of the sessions under 5 %, and others had the core for less than 5 % of the time),
+            ``noisy`` (spread under 25 %) or ``unusable``.
         half_width_ms: half the 95 % confidence interval of ``median_ms``.
         sessions_ms: one latency per session, in the order taken.
+        rounds_ms: the same before drift was divided out; networks of one window are paired by round.
         ratio: to the sentinel measured in the same window; ``None`` for the sentinel itself or without one.
         energy_mj, memory_mb: medians over the sessions, ``None`` where the platform cannot tell.
-        environment: what was seen of the machine (processor, governor, load, temperature, versions).
+        size_mb: of the file that was measured, in 10^6 bytes; ``None`` where users do not deploy such files.
+        environment: what was seen of the machine (processor, governor, load, temperature, versions), and of the window:
+            ``trend`` (see `conditions.py`), ``busy`` (other programs), ``waited`` (share of the time without a core).
     """
 
     platform: str
@@ -77,6 +84,8 @@ class Measurement:
     energy_mj: float | None = None
     memory_mb: float | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
+    rounds_ms: tuple[float, ...] = ()
+    size_mb: float | None = None
 
     @property
     def relative_half_width(self) -> float:
@@ -88,7 +97,8 @@ class Platform(Protocol):
     """A runtime on a device.
 
     A platform whose sessions do not use this machine may also set ``exclusive = False``; the stopwatch then leaves the
-    machine-wide measuring lock alone. ``requires`` (an importable module) and ``description`` serve ``ls platforms``.
+    machine-wide measuring lock alone. One whose files are what users deploy may set ``deployable = True``; their size
+    then is the resource ``size``. ``requires`` (an importable module) and ``description`` serve ``ls platforms``.
 
     Attributes:
         name: canonical string, e.g. ``local/onnxruntime?threads=1``.

@@ -58,6 +58,9 @@ class Runtime(Protocol):
 class Device(Protocol):
     """Times files that a runtime wrote.
 
+    A device with settings that change what it measures may also have ``options``, as a runtime has; they become part
+    of the platform's name and fingerprint.
+
     Attributes:
         name: as in platform strings, e.g. ``local`` or ``ssh://me@phone``.
         threads: of one inference.

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from netadapt.errors import MeasurementUnusable, PlatformError
-from netadapt.platforms import statistics
+from netadapt.platforms import conditions, statistics
+from netadapt.platforms.artifacts import size_mb
 from netadapt.platforms.base import Artifact, Measurement, Platform, Reading
+from netadapt.platforms.busy import BusyProcess, BusyWatch
 from netadapt.platforms.lock import measuring_lock
 
 if TYPE_CHECKING:
@@ -85,12 +87,16 @@ def measure(
     tracks = [a for a in artifacts if sentinel is None or a.sha256 != sentinel.sha256]
     if sentinel is not None:
         tracks.append(sentinel)
-    with _exclusive(platform):
-        before = platform.environment()
-        readings = _rounds(platform, tracks, protocol, seed, progress)
-        environment = {**before, "load_1_min_after": platform.environment().get("load_1_min")}
     reference = len(tracks) - 1 if sentinel is not None else None
+    with _exclusive(platform):
+        watch, before = BusyWatch(), platform.environment()
+        readings = _rounds(platform, tracks, protocol, seed, progress)
+        # who is busy here says nothing about a device that is elsewhere
+        busy = watch.others() if getattr(platform, "exclusive", True) else []
+        environment = _conditions(platform, readings, reference, before, busy)
     results = summarise(platform.name, readings, sentinel=reference, environment=environment)
+    if getattr(platform, "deployable", False):
+        results = [replace(found, size_mb=size_mb(track)) for found, track in zip(results, tracks, strict=True)]
     others = iter(results)
     return [results[-1] if sentinel and a.sha256 == sentinel.sha256 else next(others) for a in artifacts]
 
@@ -98,6 +104,20 @@ def measure(
 def _exclusive(platform: Platform) -> AbstractContextManager[None]:
     """Return the measuring lock, unless the platform says that its sessions do not use this machine."""
     return measuring_lock.hold(platform.name) if getattr(platform, "exclusive", True) else nullcontext()
+
+
+def _conditions(
+    platform: Platform,
+    readings: Sequence[Sequence[Reading]],
+    sentinel: int | None,
+    before: Mapping[str, Any],
+    busy: Sequence[BusyProcess],
+) -> dict[str, Any]:
+    """Return what the machine was like in a window that has just ended."""
+    after = platform.environment()
+    word = conditions.trend(conditions.pace(_levels(readings), sentinel), before, after)
+    share = conditions.waited([reading for row in readings for reading in row])
+    return conditions.describe(platform.name, word, before, after, share, busy)
 
 
 def _rounds(
@@ -151,7 +171,7 @@ def summarise(
         sentinel: index of the sentinel among the networks, if any.
         environment: for the record.
     """
-    values = np.array([[statistics.session_level(r.latency_ms) for r in row] for row in readings])
+    values = _levels(readings)
     flat = values / statistics.drift(values, sentinel)
     halves = statistics.half_widths(flat)
     measurements = []
@@ -167,16 +187,22 @@ def summarise(
                 iqr_ms=float(high - low),
                 p90_ms=float(p90),
                 count=len(slices),
-                verdict=statistics.verdict(flat[row]),
+                verdict=statistics.verdict(flat[row], conditions.waited(sessions)),
                 half_width_ms=float(halves[row] * median),
                 sessions_ms=tuple(flat[row].tolist()),
                 ratio=None if sentinel is None or own else float(np.median(flat[row]) / np.median(flat[sentinel])),
                 energy_mj=_median([r.energy_mj for r in sessions]),
                 memory_mb=_median([r.memory_mb for r in sessions]),
                 environment=environment or {},
+                rounds_ms=tuple(values[row].tolist()),
             )
         )
     return measurements
+
+
+def _levels(readings: Sequence[Sequence[Reading]]) -> statistics.Values:
+    """Return the latency of each session, ``(networks, rounds)``."""
+    return np.array([[statistics.session_level(r.latency_ms) for r in row] for row in readings])
 
 
 def _median(values: Sequence[float | None]) -> float | None:

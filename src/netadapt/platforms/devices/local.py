@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from netadapt.errors import PlatformError
+from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms.base import Artifact, Reading
-from netadapt.platforms.devices.session_client import SessionClient
+from netadapt.platforms.devices.session_client import SessionClient, reading_of
+from netadapt.platforms.energy import EnergyMeter, open_sensor
 from netadapt.platforms.environment import available_cores, package_version, processor, snapshot
 from netadapt.platforms.parts import Runtime
 
 
 class Local:
-    """Times files in fresh processes on this machine; measures latency and memory.
+    """Times files in fresh processes on this machine; measures latency and memory, and energy where asked for.
+
+    With a sensor of energy every session lasts at least twenty renewals of the sensor's value (half a second or more),
+    and as long is waited before each, to measure the idle power that is subtracted.
 
     Args:
         address: what stands between ``local`` and the runtime; nothing may.
         threads: of one inference; the session is bound to the last so many cores that this process may use.
         limit_s: seconds after which a session is given up.
+        energy: which sensor: ``none``, ``auto`` (none if there is none), ``rapl``, ``hwmon[:CHIP]``, ``nvml[:INDEX]``.
+        system: root of the files in which sensors are found.
 
     Raises:
-        PlatformError: this machine has too few cores, or cannot fork.
+        PlatformError: this machine has too few cores, cannot fork, or lacks the sensor asked for.
     """
 
     exclusive = True
-    resources: tuple[str, ...] = ("latency", "memory")
 
-    def __init__(self, address: str = "", *, threads: int = 1, limit_s: float = 300.0) -> None:
+    def __init__(
+        self,
+        address: str = "",
+        *,
+        threads: int = 1,
+        limit_s: float = 300.0,
+        energy: str = "none",
+        system: Path = Path("/sys"),
+    ) -> None:
         if address:
             raise PlatformError(f"local has no address, got {address!r}; write local/RUNTIME.")
         if not hasattr(os, "fork"):
@@ -41,6 +56,10 @@ class Local:
         self.name, self.threads = "local", threads
         self._cores, self._limit_s = cores[-threads:], limit_s
         self._client: SessionClient | None = None
+        sensor = open_sensor(energy, system)
+        self._meter = None if sensor is None else EnergyMeter(sensor)
+        self.resources: tuple[str, ...] = ("latency", "memory") if sensor is None else ("latency", "memory", "energy")
+        self.options: Mapping[str, str | int] = {} if sensor is None else {"energy": sensor.name}
 
     def identity(self, runtime: Runtime) -> Mapping[str, str]:
         """Return what computes on this machine (its processor, a runtime's accelerator) and the runtime's version.
@@ -56,19 +75,43 @@ class Local:
 
         Raises:
             PlatformError: the runtime cannot run the file, or the process died.
-            MeasurementUnusable: the session took longer than the limit.
+            MeasurementUnusable: the session took longer than the limit, or needed no more power than an idle machine.
         """
         if self._client is None:
             self._client = SessionClient(
                 runtime.name, runtime.options, threads=self.threads, cores=self._cores, limit_s=self._limit_s
             )
-        return self._client.run(artifact.path, seconds=seconds, warmups=warmups)
+        if self._meter is None:
+            return self._client.run(artifact.path, seconds=seconds, warmups=warmups)
+        return self._with_energy(self._client, self._meter, artifact.path, seconds, warmups)
+
+    @staticmethod
+    def _with_energy(client: SessionClient, meter: EnergyMeter, path: Path, seconds: float, warmups: int) -> Reading:
+        """Run a session with energy; one that seems to cost nothing is repeated once."""
+        for _ in range(2):
+            idle_watts = meter.idle_watts()
+            with meter.recording():
+                answer = client.answer(path, seconds=max(seconds, meter.sensor.shortest_s), warmups=warmups)
+            began, ended = answer["window_s"]
+            energy_mj = meter.millijoules_per_inference(idle_watts, began, ended, answer["inferences"])
+            if energy_mj > 0:
+                return replace(reading_of(answer), energy_mj=energy_mj)
+        raise MeasurementUnusable(
+            f"energy={meter.sensor.name}: a session of {path.name} needed no more power than the idle machine "
+            f"({idle_watts:.3g} W). Does this sensor ({', '.join(meter.sensor.channels)}) see what runs the network? "
+            f"Otherwise stop other work on the machine and repeat."
+        )
 
     def environment(self, runtime: Runtime) -> Mapping[str, Any]:
         """Return a snapshot of this machine's state."""
-        return snapshot((*runtime.distributions, "numpy", "torch"))
+        seen = snapshot((*runtime.distributions, "numpy", "torch"))
+        if self._meter is not None:
+            seen["energy"] = {"sensor": self._meter.sensor.name, "channels": list(self._meter.sensor.channels)}
+        return seen
 
     def close(self) -> None:
-        """End the session server; idempotent."""
+        """End the session server and let go of the sensor; idempotent."""
         if self._client is not None:
             self._client.close()
+        if self._meter is not None:
+            self._meter.sensor.close()

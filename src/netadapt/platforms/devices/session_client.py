@@ -42,6 +42,13 @@ def _end(process: subprocess.Popen[bytes], errors: IO[bytes], owner: int) -> Non
         process.wait()
 
 
+def reading_of(answer: Mapping[str, Any]) -> Reading:
+    """Return the reading in the answer of a session."""
+    return Reading(
+        latency_ms=tuple(answer["latency_ms"]), memory_mb=answer.get("memory_mb"), waited=answer.get("waited")
+    )
+
+
 class SessionClient:
     """Runs timing sessions through a server process.
 
@@ -64,7 +71,11 @@ class SessionClient:
         self._finalizer: weakref.finalize[Any, Any] | None = None
 
     def run(self, model: Path, *, seconds: float, warmups: int) -> Reading:
-        """Time the file ``model`` in a fresh session.
+        """Time the file ``model`` in a fresh session; see `answer`."""
+        return reading_of(self.answer(model, seconds=seconds, warmups=warmups))
+
+    def answer(self, model: Path, *, seconds: float, warmups: int) -> dict[str, Any]:
+        """Time the file ``model`` in a fresh session and return what `on_device/session_timing.py` says of it.
 
         Args:
             model: a file that the runtime loads.
@@ -98,7 +109,7 @@ class SessionClient:
             )
         if "error" in answer:
             raise PlatformError(f"{self._runtime} cannot run {model.name}: {answer['error']}{tail}")
-        return Reading(latency_ms=tuple(answer["latency_ms"]), memory_mb=answer.get("memory_mb"))
+        return answer
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send one request; a server that died while idle is replaced once."""

@@ -46,6 +46,15 @@ def peak_bytes() -> int | None:
     return None
 
 
+def waited_s() -> float | None:
+    """Return the seconds that this process was ready to run but had no core so far; ``None`` where nobody tells."""
+    try:
+        texts = [path.read_text() for path in Path("/proc/self/task").glob("*/schedstat")]
+        return max((int(text.split()[1]) for text in texts), default=0) / 1e9 if texts else None
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def random_array(shape: Sequence[int], dtype: str) -> Any:
     """Return an array of numpy's ``dtype``: random normal with a fixed seed; zeros and ones for integers.
 
@@ -68,15 +77,28 @@ def elapsed_ms(run: Run, repeats: int) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def time_slices(run: Run, seconds: float, warmups: int, elapsed: Callable[[Run, int], float]) -> list[float]:
-    """Return the mean latency (ms) of each slice of about 6 ms, for ``seconds`` after ``warmups`` inferences."""
+def time_slices(run: Run, seconds: float, warmups: int, elapsed: Callable[[Run, int], float]) -> dict[str, Any]:
+    """Time slices of about 6 ms for ``seconds`` after ``warmups`` inferences.
+
+    Returns:
+        ``latency_ms`` of one inference in each slice; ``inferences`` in all; ``window_s``, beginning and end on the
+        monotonic clock, which all processes of a machine share; and ``waited``, the share of the window in which the
+        thread that waited most was ready to run but had no core (``None`` where the system does not tell).
+    """
     shortest = min(elapsed(run, 1) for _ in range(max(warmups, 1)))
     repeats = max(1, round(SLICE_MS / max(shortest, 1e-6)))
     slices: list[float] = []
-    end = time.monotonic() + seconds
-    while len(slices) < MINIMUM_SLICES or time.monotonic() < end:
+    waited_before, began = waited_s(), time.monotonic()
+    while len(slices) < MINIMUM_SLICES or time.monotonic() < began + seconds:
         slices.append(elapsed(run, repeats) / repeats)
-    return slices
+    ended, waited_after = time.monotonic(), waited_s()
+    waited = None if waited_before is None or waited_after is None else waited_after - waited_before
+    return {
+        "latency_ms": slices,
+        "inferences": repeats * len(slices),
+        "window_s": [began, ended],
+        "waited": None if waited is None else waited / (ended - began),
+    }
 
 
 def run_session(request: dict[str, Any]) -> dict[str, Any]:
@@ -87,12 +109,12 @@ def run_session(request: dict[str, Any]) -> dict[str, Any]:
             ``seconds``, ``warmups``.
 
     Returns:
-        ``latency_ms`` of each slice and ``peak_bytes``, the peak resident size.
+        What `time_slices` gives, and ``peak_bytes``, the peak resident size.
     """
     if request["cores"] and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])
     gc.disable()
     engine = engine_of(request["runtime"])
     run = engine.open_model(request["model"], request["threads"], request["options"])
-    slices = time_slices(run, request["seconds"], request["warmups"], getattr(engine, "elapsed_ms", elapsed_ms))
-    return {"latency_ms": slices, "peak_bytes": peak_bytes()}
+    timed = time_slices(run, request["seconds"], request["warmups"], getattr(engine, "elapsed_ms", elapsed_ms))
+    return timed | {"peak_bytes": peak_bytes()}

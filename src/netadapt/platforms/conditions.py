@@ -1,0 +1,107 @@
+"""What the machine did while a window of measurements lasted: slowed down, grew hot, was shared with others.
+
+`stopwatch.py` writes it into the environment of the measurements and warns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+
+from netadapt.platforms.base import Reading
+from netadapt.platforms.busy import BusyProcess
+from netadapt.platforms.statistics import SHARED
+
+_log = logging.getLogger("netadapt")
+
+Trend = Literal["steady", "slowing down", "throttled", "speeding up"]
+_SLOWER = 0.03  # from first to last round; less than that the sentinel takes out well
+_LEVEL = 0.05  # of the test against chance
+_HOTTER_C = 5.0
+_CLOCK = 0.95  # of the clock before the window
+
+
+def pace(levels: NDArray[np.float64], sentinel: int | None) -> NDArray[np.float64]:
+    """Return how long things took in each round relative to the window, ``(rounds,)``.
+
+    Args:
+        levels: ``(networks, rounds)``, latencies of the sessions.
+        sentinel: row of the network that speaks for all; without one their median does.
+    """
+    relative = levels / np.median(levels, axis=1, keepdims=True)
+    return np.asarray(np.median(relative, axis=0) if sentinel is None else relative[sentinel])
+
+
+def trend(pace: NDArray[np.float64], before: Mapping[str, Any], after: Mapping[str, Any]) -> Trend:
+    """Return a word for what the pace of a window did.
+
+    ``slowing down`` and ``speeding up`` where the rounds rise or fall by more than 3 % in all and in an order that
+    chance gives once in twenty times; ``throttled`` where the machine slowed down and its temperature rose by 5 degrees
+    or its clock fell by 5 % meanwhile. Fewer than 4 rounds are always ``steady``: any order of them may be chance.
+
+    Args:
+        pace: ``(rounds,)`` in order of time.
+        before: snapshot of the machine at the window's beginning.
+        after: the same at its end.
+    """
+    found = kendalltau(np.arange(len(pace)), pace)
+    if len(pace) < 4 or not found.pvalue / 2 < _LEVEL:
+        return "steady"
+    ends = max(1, len(pace) // 3)
+    change = float(np.median(pace[-ends:]) / np.median(pace[:ends]) - 1)
+    if abs(change) <= _SLOWER:
+        return "steady"
+    if change < 0:
+        return "speeding up"
+    hotter = _difference("temperature_c", before, after)
+    clock = after.get("frequency_mhz", 1.0) / before.get("frequency_mhz", after.get("frequency_mhz", 1.0))
+    return "throttled" if hotter >= _HOTTER_C or clock < _CLOCK else "slowing down"
+
+
+def _difference(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
+    return float(after[key] - before[key]) if key in before and key in after else 0.0
+
+
+def waited(readings: Sequence[Reading]) -> float | None:
+    """Return the median share of the time that sessions had no core, ``None`` where nobody tells."""
+    known = [reading.waited for reading in readings if reading.waited is not None]
+    return float(np.median(known)) if known else None
+
+
+def describe(
+    platform: str,
+    word: Trend,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    share: float | None,
+    busy: Sequence[BusyProcess],
+) -> dict[str, Any]:
+    """Return the environment of a window, and warn of what may have spoilt it.
+
+    Args:
+        platform: for the warning.
+        word: from `trend`.
+        before: snapshot of the machine at the window's beginning.
+        after: the same at its end.
+        share: of the time in which sessions had no core.
+        busy: other programs.
+    """
+    changing = ("load_1_min", "temperature_c", "frequency_mhz")
+    seen: dict[str, Any] = {**before, **{f"{key}_after": after[key] for key in changing if key in after}}
+    seen |= {"trend": word, "busy": [asdict(process) for process in busy], "busy_count": len(busy)}
+    if share is not None:
+        seen["waited"] = share
+    names = ", ".join(f"{process.name} ({process.cores:.0%} of a core)" for process in busy[:5])
+    if word in ("slowing down", "throttled"):
+        cause = ": it grew hot or lowered its clock" if word == "throttled" else ""
+        _log.warning("%s: the machine became slower while it measured%s; let it cool and repeat", platform, cause)
+    if share is not None and share >= SHARED:
+        who = f" ({names})" if names else ""
+        _log.warning("%s: others had the core for %.0f %% of the time%s; stop them", platform, 100 * share, who)
+    return seen

@@ -1,0 +1,140 @@
+"""This machine as a device: others on the core that is measured, and energy from a recorded sensor tree."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sensor_trees as trees
+import torch
+
+from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.platforms import Artifact, StopwatchProtocol, resolve_platform
+from netadapt.platforms.assembled import AssembledPlatform
+from netadapt.platforms.devices.local import Local
+from netadapt.platforms.devices.session_client import SessionClient
+from netadapt.platforms.environment import available_cores
+from netadapt.platforms.runtimes.onnxruntime import OnnxRuntime
+from netadapt.platforms.stopwatch import measure
+
+HOG = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint('on', flush=True)\nwhile True: pass"
+
+
+@contextmanager
+def hog(core: int) -> Iterator[None]:
+    """A process that does nothing but use one core."""
+    with subprocess.Popen([sys.executable, "-c", HOG, str(core)], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to cores here")
+def test_a_hog_on_the_measured_core_cannot_pass_for_a_stable_measurement(tmp_path) -> None:
+    """Every session is slowed down alike, so that their agreement alone would call it stable and be wrong."""
+    platform = resolve_platform("onnxruntime")
+    protocol = StopwatchProtocol(sessions=5, seconds=0.1)
+    try:
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3), torch.nn.ReLU(), torch.nn.Conv2d(32, 32, 3)).eval()
+        artifact = platform.compile(model, torch.zeros(1, 3, 48, 48), tmp_path)
+        (quiet,) = measure(platform, [artifact], protocol=protocol)
+        with hog(available_cores()[-1]):
+            (disturbed,) = measure(platform, [artifact], protocol=protocol)
+    finally:
+        platform.close()
+    error = abs(disturbed.median_ms / quiet.median_ms - 1)
+    assert disturbed.verdict != "stable" or error < 0.1
+    assert disturbed.environment["waited"] > 0.05
+    assert any("python" in process["name"] for process in disturbed.environment["busy"])
+
+
+class Board:
+    """A recorded RAPL tree whose counters go up as time passes: 5 watts, and more while a session runs."""
+
+    def __init__(self, root: Path, load_watts: float) -> None:
+        self.home = trees.rapl(root)["intel-rapl:0"]
+        self.idle_watts, self.load_watts, self.running = 5.0, load_watts, False
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._count)
+
+    def __enter__(self) -> Board:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _count(self) -> None:
+        microjoules, before = 1e6, time.monotonic()
+        while not self._done.wait(0.002):
+            now = time.monotonic()
+            microjoules += 1e6 * (self.idle_watts + self.running * self.load_watts) * (now - before)
+            before = now
+            fresh = self.home / "energy_uj.new"
+            fresh.write_text(f"{round(microjoules)}\n")
+            fresh.replace(self.home / "energy_uj")
+
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let sessions draw power."""
+        ask = SessionClient.answer
+
+        def answer(client: SessionClient, *arguments: Any, **options: Any) -> dict[str, Any]:
+            self.running = True
+            try:
+                return ask(client, *arguments, **options)
+            finally:
+                self.running = False
+
+        monkeypatch.setattr(SessionClient, "answer", answer)
+
+
+def artifact_for(platform: AssembledPlatform, folder: Path) -> Artifact:
+    return platform.compile(torch.nn.Linear(64, 64).eval(), torch.zeros(1, 64), folder)
+
+
+def test_energy_is_the_power_above_idle_times_the_latency(tmp_path, monkeypatch) -> None:
+    with Board(tmp_path / "sys", load_watts=10.0) as board:
+        board.watch(monkeypatch)
+        platform = AssembledPlatform(OnnxRuntime(), Local(energy="rapl", system=tmp_path / "sys"))
+        try:
+            reading = platform.session(artifact_for(platform, tmp_path), seconds=0.01, warmups=1)
+        finally:
+            platform.close()
+    assert reading.energy_mj == pytest.approx(10.0 * np.mean(reading.latency_ms), rel=0.3)
+    assert platform.resources == ("latency", "memory", "energy")
+    assert platform.name == "local/onnxruntime?threads=1&energy=rapl"
+    assert platform.fingerprint()["energy"] == "rapl"
+    assert platform.environment()["energy"]["channels"][0] == "package-0 (intel-rapl:0)"
+
+
+def test_a_sensor_that_does_not_see_the_network_is_refused(tmp_path, monkeypatch) -> None:
+    with Board(tmp_path / "sys", load_watts=-3.0) as board:
+        board.watch(monkeypatch)
+        platform = AssembledPlatform(OnnxRuntime(), Local(energy="rapl", system=tmp_path / "sys"))
+        try:
+            with pytest.raises(MeasurementUnusable, match="no more power than the idle machine"):
+                platform.session(artifact_for(platform, tmp_path), seconds=0.01, warmups=1)
+        finally:
+            platform.close()
+
+
+def test_without_a_sensor_there_is_no_energy(tmp_path) -> None:
+    for word in ("none", "auto"):
+        local = Local(energy=word, system=tmp_path)
+        assert local.resources == ("latency", "memory")
+        assert AssembledPlatform(OnnxRuntime(), local).name == "local/onnxruntime?threads=1"
+    with pytest.raises(PlatformError, match="energy=rapl"):
+        Local(energy="rapl", system=tmp_path)
