@@ -58,6 +58,8 @@ class Runtime(Protocol):
 class Device(Protocol):
     """Times files that a runtime wrote.
 
+    One that can ask a runtime's profiler also has ``profile(runtime, artifact, *, seconds)``; see `Platform`.
+
     Attributes:
         name: as in platform strings, e.g. ``local`` or ``ssh://me@phone``.
         threads: of one inference.

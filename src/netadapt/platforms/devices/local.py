@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from netadapt.errors import PlatformError
-from netadapt.platforms.base import Artifact, Reading
+from netadapt.platforms.base import Artifact, OperationTime, Reading
 from netadapt.platforms.devices.session_client import SessionClient
 from netadapt.platforms.environment import available_cores, package_version, processor, snapshot
 from netadapt.platforms.parts import Runtime
@@ -58,11 +58,23 @@ class Local:
             PlatformError: the runtime cannot run the file, or the process died.
             MeasurementUnusable: the session took longer than the limit.
         """
+        return self._started(runtime).run(artifact.path, seconds=seconds, warmups=warmups)
+
+    def profile(self, runtime: Runtime, artifact: Artifact, *, seconds: float) -> tuple[OperationTime, ...] | None:
+        """Return what each operation takes, from the runtime's profiler in a fresh process; ``None`` without one.
+
+        Raises:
+            PlatformError: the runtime cannot run the file, or the process died.
+            MeasurementUnusable: the session took longer than the limit.
+        """
+        return self._started(runtime).profile(artifact.path, seconds=seconds)
+
+    def _started(self, runtime: Runtime) -> SessionClient:
         if self._client is None:
             self._client = SessionClient(
                 runtime.name, runtime.options, threads=self.threads, cores=self._cores, limit_s=self._limit_s
             )
-        return self._client.run(artifact.path, seconds=seconds, warmups=warmups)
+        return self._client
 
     def environment(self, runtime: Runtime) -> Mapping[str, Any]:
         """Return a snapshot of this machine's state."""
