@@ -73,3 +73,11 @@ def test_drift_follows_from_the_ratio_where_the_original_was_not_timed_again(mak
     drift = next(line for line in read_page(folder).trust if line.label == "drift")
     assert "0.999 ms at the start and 1.2 ms at the end" in drift.text
     assert drift.level == "doubt"
+
+
+def test_a_damaged_explanation_does_not_stop_the_report(make_run, caplog):
+    folder = make_run(steps=1, finished=False)
+    assert read_page(folder).why is None
+    (folder / "explanation.json").write_text("{}")
+    assert read_page(folder).why is None
+    assert "run netadapt explain again" in caplog.text

@@ -56,3 +56,13 @@ def test_smooth_columns_are_nearly_a_radial_kernel():
     points = np.arange(33) / 32
     table = _Basis(0.6).table(32)
     assert table.T @ table == pytest.approx(np.exp(-((points[:, None] - points) ** 2) / 2 / 0.36), abs=0.01)
+
+
+def test_layers_sum_to_the_network(mobile):
+    features = Features(mobile, 16, 0.5)
+    alone = {NETWORK_COLUMNS.index(name) for name in ("constant", "peak", "thin macs", "thin inputs", "thin outputs")}
+    additive = [column for column in range(len(NETWORK_COLUMNS)) if column not in alone]
+    for widths in design(mobile, 5, 4):
+        parts = sum(features.by_layer(widths).values())
+        assert parts[additive] == pytest.approx(features(widths[None])[0][0, additive], rel=1e-4)
+        assert not parts[list(alone)].any()

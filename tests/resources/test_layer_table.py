@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from netadapt.errors import PlatformError, UsageError
-from netadapt.platforms.simulated import SimulatedPlatform
+from netadapt.platforms.simulated import SimulatedPlatform, evaluated
 from netadapt.resources.designs import design
 from netadapt.resources.layer_table import UNCALIBRATED, LayerTable
 
@@ -70,3 +70,14 @@ def test_cells_on_disk_are_not_measured_again(tiny, cache, tables):
 def test_memory_does_not_add_up(tiny, cache):
     with pytest.raises(PlatformError, match='Use the estimator "network"'):
         LayerTable.measure(tiny, SimulatedPlatform(), ("memory",), cache=cache)
+
+
+def test_parts_are_the_layers_own_costs(tiny, tables):
+    widths = np.array([8, 16, 24])
+    parts = tables["latency"].parts(widths)
+    device = SimulatedPlatform()
+    truth = {
+        record.name: device.cost([record]).latency_ms for record in evaluated(tiny.layers, widths) if record.fan_in
+    }
+    assert parts == pytest.approx(truth, rel=0.05)
+    assert sum(parts.values()) == pytest.approx(tables["latency"].estimate(widths[None])[0][0])

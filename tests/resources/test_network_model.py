@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from netadapt.errors import MeasurementUnusable, UsageError
-from netadapt.platforms.simulated import SimulatedPlatform
+from netadapt.platforms.simulated import SimulatedPlatform, evaluated
 from netadapt.resources.designs import design
 from netadapt.resources.network_model import NetworkModel
 
@@ -108,3 +108,20 @@ def test_wrong_data_is_refused(mobile):
         model.fit(widths[:0], np.zeros(0))
     with pytest.raises(UsageError, match="one column per channel group"):
         model.fit(widths[:, 1:], np.ones(3))
+
+
+def test_parts_follow_the_layers(mobile):
+    platform = SimulatedPlatform(staircase=16)
+    seen = design(mobile, 64, 0)
+    model = NetworkModel(mobile)
+    model.fit(seen, _truth(mobile, platform, seen))
+    for widths in design(mobile, 4, 5):
+        parts = model.parts(widths)
+        told = sum(parts.values())
+        assert 0.5 < told / model.estimate(widths[None])[0][0] <= 1 + 1e-6  # the constant belongs to no layer
+        records = [record for record in evaluated(mobile.layers, widths) if record.fan_in]
+        truth = np.array([platform.cost([record]).latency_ms for record in records])
+        found = np.array([parts[record.name] for record in records])
+        assert np.corrcoef(truth, found)[0, 1] > 0.95
+    with pytest.raises(UsageError, match="before any data"):
+        NetworkModel(mobile).parts(seen[0])

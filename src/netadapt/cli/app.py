@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from netadapt.cli import check, env, estimator, export, init, ls, measure, report, run, select, status, tune
+from netadapt.cli import check, env, estimator, explain, export, init, ls, measure, report, run, select, status, tune
 from netadapt.cli.output import note, notes
 from netadapt.errors import NetAdaptError
 
@@ -46,6 +46,7 @@ app.command("select")(select.command)
 app.command("tune")(tune.command)
 app.command("export")(export.command)
 app.command("report")(report.command)
+app.command("explain")(explain.command)
 app.add_typer(estimator.app, name="estimator")
 app.command("ls")(ls.command)
 app.command("init")(init.command)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netadapt.errors import PlatformError
-from netadapt.platforms.base import Artifact, Reading
+from netadapt.platforms.base import Artifact, OperationTime, Reading
 from netadapt.platforms.parts import Device, Runtime
 
 if TYPE_CHECKING:
@@ -71,6 +71,17 @@ class AssembledPlatform:
             MeasurementUnusable: the session took longer than the limit.
         """
         return self.device.session(self.runtime, artifact, seconds=seconds, warmups=warmups)
+
+    def profile(self, artifact: Artifact, *, seconds: float) -> tuple[OperationTime, ...] | None:
+        """Return what each operation takes, in order of execution; ``None`` without a profiler.
+
+        Raises:
+            PlatformError: the runtime cannot run the file, or the session died.
+            MeasurementUnusable: the session took longer than the limit.
+        """
+        profile = getattr(self.device, "profile", None)
+        found: tuple[OperationTime, ...] | None = profile and profile(self.runtime, artifact, seconds=seconds)
+        return found
 
     def environment(self) -> Mapping[str, Any]:
         """Return a snapshot of the device's state."""

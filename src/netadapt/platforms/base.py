@@ -51,6 +51,21 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class OperationTime:
+    """What a runtime's own profiler says of one operation that it runs; several layers may be fused into one.
+
+    Attributes:
+        name: as the runtime calls it; it holds the path of a module where the runtime keeps names.
+        kind: which kernel runs, in the runtime's words; another kernel has another kind.
+        latency_ms: of one inference, typical over many.
+    """
+
+    name: str
+    kind: str
+    latency_ms: float
+
+
+@dataclass(frozen=True)
 class Measurement:
     """The result of measuring one network on one platform, over several fresh sessions.
 
@@ -99,6 +114,10 @@ class Platform(Protocol):
     A platform whose sessions do not use this machine may also set ``exclusive = False``; the stopwatch then leaves the
     machine-wide measuring lock alone. One whose files are what users deploy may set ``deployable = True``; their size
     then is the resource ``size``. ``requires`` (an importable module) and ``description`` serve ``ls platforms``.
+
+    One whose runtime has a profiler may also have ``profile(artifact, *, seconds)``; it returns a tuple of
+    `OperationTime` in order of execution from a fresh session, or ``None`` if there is no profiler after all.
+    `explain/` asks for it.
 
     Attributes:
         name: canonical string, e.g. ``local/onnxruntime?threads=1``.

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 _CPU = Path("/sys/devices/system/cpu")
+#: flag of the system, float32 numbers at once, name of the instructions; the widest first
+_VECTORS = (("avx512f", 16, "AVX-512"), ("avx2", 8, "AVX2"), ("asimd", 4, "Neon"), ("sse2", 4, "SSE2"))
 
 
 def _read(path: Path) -> str | None:
@@ -37,6 +39,16 @@ def processor() -> str:
         if key.strip() in ("model name", "Hardware", "Processor") and value.strip():
             return value.strip()
     return system.processor() or system.machine()
+
+
+def vector_of_processor() -> tuple[int, str] | None:
+    """Return how many float32 numbers this processor computes at once, and the name of the instructions that do."""
+    words: set[str] = set()
+    for line in (_read(Path("/proc/cpuinfo")) or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            words |= set(value.split())
+    return next(((count, name) for flag, count, name in _VECTORS if flag in words), None)
 
 
 def package_version(package: str) -> str:

@@ -60,6 +60,7 @@ class Device(Protocol):
 
     A device with settings that change what it measures may also have ``options``, as a runtime has; they become part
     of the platform's name and fingerprint.
+    One that can ask a runtime's profiler also has ``profile(runtime, artifact, *, seconds)``; see `Platform`.
 
     Attributes:
         name: as in platform strings, e.g. ``local`` or ``ssh://me@phone``.

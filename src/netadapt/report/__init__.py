@@ -1,4 +1,4 @@
-"""The page that shows what a run found, and the tables of the command line; both from the journal alone."""
+"""The page that shows what a run found, and the tables of the command line; both from the run's folder alone."""
 
 from netadapt.report.html import write_report as write_report
 from netadapt.report.table import summary as summary

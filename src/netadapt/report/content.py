@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from netadapt.budget import format_quantity
-from netadapt.report import charts
+from netadapt.errors import RunDamaged
+from netadapt.explain.record import Explanation
+from netadapt.explain.record import read as read_explanation
+from netadapt.report import charts, explanation
 from netadapt.report.compare import UniformVerdict, agreement, final_accuracy, uniform_verdict
 from netadapt.report.table import comparison, percent
 from netadapt.runs.folder import CONFIG, ENVIRONMENT, inside
@@ -17,6 +21,7 @@ from netadapt.runs.lock import holder
 from netadapt.runs.state import Data, State, read_state
 from netadapt.runs.status import group_of, groups_text, summarise
 
+_log = logging.getLogger("netadapt")
 _MUCH_DRIFT, _MUCH_NOISE, _MUCH_ERROR = 0.03, 0.02, 0.05
 
 
@@ -33,6 +38,37 @@ class Trust:
     label: str
     text: str
     level: str = "plain"
+
+
+@dataclass(frozen=True)
+class Why:
+    """Why the found network is not faster, as ``netadapt explain`` found it.
+
+    Attributes:
+        headline: latency and arithmetic.
+        source: where the times come from.
+        rows: one per layer.
+        totals: what the rows sum to, and what was measured.
+        reasons: one sentence each.
+    """
+
+    headline: str
+    source: str
+    rows: tuple[tuple[str, ...], ...]
+    totals: tuple[tuple[str, ...], ...]
+    reasons: tuple[str, ...]
+
+    @classmethod
+    def of(cls, found: Explanation) -> Why:
+        """Return the texts of a record."""
+        rows, totals = explanation.rows(found), explanation.totals(found)
+        return cls(
+            explanation.headline(found),
+            found.source,
+            tuple(map(tuple, rows)),
+            tuple(map(tuple, totals)),
+            tuple(explanation.reasons(found)),
+        )
 
 
 @dataclass(frozen=True)
@@ -57,6 +93,7 @@ class RunPage:
     pinned_share: float | None
     environment: tuple[tuple[str, str], ...]
     config: str
+    why: Why | None
 
 
 def read_page(folder: Path) -> RunPage:
@@ -90,6 +127,7 @@ def read_page(folder: Path) -> RunPage:
         pinned_share=(state.start or {}).get("pinned_share"),
         environment=tuple(_flat(_environment(folder))),
         config=_text(inside(folder, CONFIG)),
+        why=_why(folder),
     )
 
 
@@ -247,6 +285,16 @@ def _steps(state: State) -> Iterator[Mapping[str, str]]:
             "accuracy": percent(step.get("accuracy")),
             "images": f"{step.get('training_images') or 0:,}",
         }
+
+
+def _why(folder: Path) -> Why | None:
+    """Return what ``netadapt explain`` found, if it was asked; a damaged record must not stop the report."""
+    try:
+        found = read_explanation(folder)
+    except RunDamaged as error:
+        _log.warning("%s", error)
+        return None
+    return None if found is None else Why.of(found)
 
 
 def _environment(folder: Path) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from netadapt.files import write_atomic
 from netadapt.report import charts
 from netadapt.report.content import metric_word, overview, read_page
+from netadapt.report.explanation import HEADERS
 
 
 def write_report(folders: Sequence[Path], out: Path) -> None:
@@ -48,6 +49,7 @@ def render(folders: Sequence[Path]) -> str:
         curve=charts.curve([(page.name, page.state) for page in pages]),
         metric=metric_word(pages),
         overview=overview(pages) if len(pages) > 1 else [],
+        why_headers=HEADERS,
     )
 
 

@@ -49,6 +49,7 @@ class Features:
 
     def __init__(self, network: Network, vector: int, length: float) -> None:
         self.vector = vector
+        self._names = [layer.name for layer in network.layers if _has_macs(layer)]
         layers = [layer for layer in network.layers if _has_macs(layer)]
         self._counts = _Counts(layers, len(network.groups))
         self._activations = _Activations(network)
@@ -77,6 +78,29 @@ class Features:
         position = np.log(np.maximum(wide[[MACS, WEIGHTS, ACTIVATIONS]], 1e-9))
         steps = _steps(sums, self.vector), _steps(outputs, self.vector)
         return np.concatenate([wide, *self._planes(*steps), *self._lines(*steps)]).T, position.T
+
+    def by_layer(self, widths: Integers) -> dict[str, Floats]:
+        """Return what each layer adds to the network-wide columns, ``(len(NETWORK_COLUMNS),)`` by its name.
+
+        What belongs to no single layer (the constant, the peak) is in none of them.
+
+        Args:
+            widths: ``(groups,)``.
+        """
+        counts = self._counts
+        sums, outputs = (values[:, 0] for values in counts(widths[None]))
+        padded, products = _pad(outputs, self.vector), sums * outputs
+        columns = np.zeros((len(counts.area), len(NETWORK_COLUMNS)), dtype=np.float32)
+        columns[:, 1] = counts.area * counts.plain * _pad(sums, self.vector) * padded
+        columns[:, 2] = counts.area * counts.depthwise * padded
+        columns[:, 3] = counts.area * counts.first * padded * sums
+        columns[:, WEIGHTS], columns[:, MACS] = counts.kernel * products, counts.area * products
+        found = {name: column / self._norms for name, column in zip(self._names, columns, strict=True)}
+        for name, elements in self._activations.by_layer(widths).items():
+            found.setdefault(name, np.zeros(len(NETWORK_COLUMNS), dtype=np.float32))[ACTIVATIONS] += (
+                elements / self._norms[ACTIVATIONS]
+            )
+        return found
 
     def _original_values(self, original: Integers) -> Floats:
         """Return what the columns are divided by; the thin ones by their counterpart over all layers."""
@@ -210,11 +234,20 @@ class _Activations:
 
     def __init__(self, network: Network) -> None:
         sizes = np.array([np.prod(layer.output_size) * layer.batch for layer in network.layers], dtype=np.float32)
-        matrix, constants = _stack([layer.outputs for layer in network.layers], len(network.groups))
-        self._slope, self._constant = sizes @ matrix, constants @ sizes
+        self._names = [layer.name for layer in network.layers]
+        self._sizes, (self._matrix, self._constants) = (
+            sizes,
+            _stack([x.outputs for x in network.layers], len(network.groups)),
+        )
+        self._slope, self._constant = sizes @ self._matrix, self._constants @ sizes
 
     def __call__(self, widths: Widths) -> Floats:
         return np.asarray(widths.astype(np.float32) @ self._slope + self._constant)
+
+    def by_layer(self, widths: Integers) -> dict[str, float]:
+        """Return the output elements of each layer at ``(groups,)`` widths."""
+        elements = (self._matrix @ widths.astype(np.float32) + self._constants) * self._sizes
+        return dict(zip(self._names, map(float, elements), strict=True))
 
 
 def _shapes(layers: list[Layer], steps: list[Integers], *, both: bool) -> _Shapes:

@@ -108,13 +108,19 @@ class Shape:
         """
         total = np.zeros(len(widths))
         for layer in self.layers:
-            outputs = layer.outputs(widths)
-            if self._line:
-                total += np.interp(outputs, self.axes[0], table)
-            else:
-                square = table.reshape(len(self.axes[0]), len(self.axes[1]))
-                total += _bilinear(self.axes, square, layer.inputs(widths), outputs)
+            total += self._of(layer, table, widths)
         return total
+
+    def by_layer(self, table: Values, widths: NDArray[np.int64]) -> dict[str, Values]:
+        """Return what `interpolate` sums up, ``(m,)`` by the layer's name."""
+        return {layer.name: self._of(layer, table, widths) for layer in self.layers}
+
+    def _of(self, layer: Layer, table: Values, widths: NDArray[np.int64]) -> Values:
+        outputs = layer.outputs(widths)
+        if self._line:
+            return np.asarray(np.interp(outputs, self.axes[0], table))
+        square = table.reshape(len(self.axes[0]), len(self.axes[1]))
+        return _bilinear(self.axes, square, layer.inputs(widths), outputs)
 
     def _cell(self, inputs: int, outputs: int, groups: int) -> Cell:
         layer = self.layers[0]

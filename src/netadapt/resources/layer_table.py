@@ -130,6 +130,17 @@ class LayerTable:
         values = np.maximum(self._offset + self._slope * sums, 0.1 * self._slope * sums)
         return values, self._error * values
 
+    def parts(self, widths: Widths) -> dict[str, float]:
+        """Return the calibrated value of each layer of one network, by the layer's name.
+
+        Args:
+            widths: ``(groups,)``.
+        """
+        row = np.asarray(widths)[None]
+        tables = zip(self._shapes, self._tables, strict=True)
+        each = {name: values for shape, table in tables for name, values in shape.by_layer(table, row).items()}
+        return {name: self._slope * float(values[0]) for name, values in each.items()}
+
     def _sum(self, widths: Widths) -> Values:
         total = np.zeros(len(widths))
         for shape, table in zip(self._shapes, self._tables, strict=True):

@@ -117,6 +117,25 @@ class NetworkModel:
         values, sigmas = zip(*pieces, strict=True)
         return np.concatenate(values), np.concatenate(sigmas)
 
+    def parts(self, widths: Widths) -> dict[str, float]:
+        """Return the share of each layer in the estimate of one network, by the layer's name.
+
+        The shares follow from the baseline: rates of the whole network for arithmetic, weights and activations, all
+        scaled to the estimate. What belongs to no layer (a constant, the peak) is left out, so they sum to less.
+
+        Args:
+            widths: ``(groups,)``.
+
+        Raises:
+            UsageError: nothing has been fitted yet.
+        """
+        value = float(self.estimate(np.asarray(widths)[None])[0][0])
+        assert self._choice is not None
+        features, baseline = self._choice.features, self._choice.baseline
+        expected = float(features(np.asarray(widths, dtype=np.int64)[None])[0][0, : len(baseline)] @ baseline)
+        columns = features.by_layer(np.asarray(widths, dtype=np.int64))
+        return {name: float(column @ baseline) * value / expected for name, column in columns.items()}
+
     def _choose(self, widths: Widths, values: Values) -> _Choice:
         if len(values) < ENOUGH:
             features = Features(self._network, *_UNCHOSEN)

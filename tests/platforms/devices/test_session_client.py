@@ -74,6 +74,20 @@ def test_slices_fill_the_time(client, relu):
     assert reading.memory_mb < 5
 
 
+def test_a_profile_names_the_operations(client, tmp_path):
+    nodes = [helper.make_node("Sqrt", ["x"], ["s"], name="root"), helper.make_node("Exp", ["s"], ["y"], name="power")]
+    profile = client.profile(write(tmp_path / "two.onnx", nodes, shape=(64, 64)), seconds=0.02)
+    assert [(operation.name, operation.kind) for operation in profile] == [("root", "Sqrt"), ("power", "Exp")]
+    assert all(operation.latency_ms > 0 for operation in profile)
+
+
+def test_a_profile_of_a_damaged_file_is_refused(client, tmp_path, relu):
+    (tmp_path / "bad.onnx").write_bytes(b"\x00" * 40)
+    with pytest.raises(PlatformError, match="cannot run"):
+        client.profile(tmp_path / "bad.onnx", seconds=0.01)
+    assert client.profile(relu, seconds=0.01)
+
+
 @pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT64])
 def test_inputs_of_many_types(client, tmp_path, dtype):
     path = write(tmp_path / "id.onnx", [helper.make_node("Identity", ["x"], ["y"])], dtype=dtype)

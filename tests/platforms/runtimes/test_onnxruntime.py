@@ -13,7 +13,7 @@ import torch
 from netadapt.errors import PlatformError
 from netadapt.models import resolve_model
 from netadapt.network import trace
-from netadapt.platforms import resolve_platform
+from netadapt.platforms import Artifact, resolve_platform
 from netadapt.platforms.environment import available_cores
 from netadapt.testing import PlatformSuite
 
@@ -76,6 +76,22 @@ def test_it_measures_memory_without_its_own(tmp_path):
         large = platform.compile(torch.nn.Linear(2000, 2000), torch.zeros(1, 2000), tmp_path)
         assert platform.session(small, seconds=0.01, warmups=1).memory_mb < 4
         assert 16 <= platform.session(large, seconds=0.01, warmups=1).memory_mb < 100
+    finally:
+        platform.close()
+
+
+def test_its_profile_has_an_operation_for_every_layer(tmp_path):
+    model, example = resolve_model("mobilenet_v1?width=0.25&resolution=64")
+    platform = resolve_platform("onnxruntime")
+    try:
+        artifact = platform.compile(model, example, tmp_path)
+        profile = platform.profile(artifact, seconds=0.02)
+        kinds = [operation.kind.partition(" ")[0].removeprefix("Fused") for operation in profile]
+        assert kinds.count("Conv") == 27
+        assert kinds.count("Gemm") == 1
+        assert "/network/stem/" in profile[0].name or "/network/activation/" in profile[0].name
+        with pytest.raises(PlatformError):
+            platform.profile(Artifact(tmp_path / "missing.onnx", ""), seconds=0.01)
     finally:
         platform.close()
 

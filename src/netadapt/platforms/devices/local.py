@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from netadapt.errors import MeasurementUnusable, PlatformError
-from netadapt.platforms.base import Artifact, Reading
+from netadapt.platforms.base import Artifact, OperationTime, Reading
 from netadapt.platforms.devices.session_client import SessionClient, reading_of
 from netadapt.platforms.energy import EnergyMeter, open_sensor
 from netadapt.platforms.environment import available_cores, package_version, processor, snapshot
@@ -77,13 +77,26 @@ class Local:
             PlatformError: the runtime cannot run the file, or the process died.
             MeasurementUnusable: the session took longer than the limit, or needed no more power than an idle machine.
         """
+        client = self._started(runtime)
+        if self._meter is None:
+            return client.run(artifact.path, seconds=seconds, warmups=warmups)
+        return self._with_energy(client, self._meter, artifact.path, seconds, warmups)
+
+    def profile(self, runtime: Runtime, artifact: Artifact, *, seconds: float) -> tuple[OperationTime, ...] | None:
+        """Return what each operation takes, from the runtime's profiler in a fresh process; ``None`` without one.
+
+        Raises:
+            PlatformError: the runtime cannot run the file, or the process died.
+            MeasurementUnusable: the session took longer than the limit.
+        """
+        return self._started(runtime).profile(artifact.path, seconds=seconds)
+
+    def _started(self, runtime: Runtime) -> SessionClient:
         if self._client is None:
             self._client = SessionClient(
                 runtime.name, runtime.options, threads=self.threads, cores=self._cores, limit_s=self._limit_s
             )
-        if self._meter is None:
-            return self._client.run(artifact.path, seconds=seconds, warmups=warmups)
-        return self._with_energy(self._client, self._meter, artifact.path, seconds, warmups)
+        return self._client
 
     @staticmethod
     def _with_energy(client: SessionClient, meter: EnergyMeter, path: Path, seconds: float, warmups: int) -> Reading:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from netadapt.errors import MeasurementUnusable, PlatformError
-from netadapt.platforms.base import Reading
+from netadapt.platforms.base import OperationTime, Reading
 
 _log = logging.getLogger("netadapt")
 _SERVER = Path(__file__).parents[1] / "on_device/session_server.py"
@@ -86,16 +86,36 @@ class SessionClient:
             PlatformError: the runtime cannot run the file, or the session died.
             MeasurementUnusable: the session took longer than the limit.
         """
+        answer = self._session(model, {"seconds": seconds, "warmups": warmups})
+        return Reading(latency_ms=tuple(answer["latency_ms"]), memory_mb=answer.get("memory_mb"))
+
+    def profile(self, model: Path, *, seconds: float) -> tuple[OperationTime, ...] | None:
+        """Return what each operation of the file ``model`` takes in a fresh session, in order of execution.
+
+        Args:
+            model: a file that the runtime loads.
+            seconds: how long inferences are repeated.
+
+        Returns:
+            ``None`` if the runtime has no profiler.
+
+        Raises:
+            PlatformError: the runtime cannot run the file, or the session died.
+            MeasurementUnusable: the session took longer than the limit.
+        """
+        operations = self._session(model, {"profile": True, "seconds": seconds})["operations"]
+        return None if operations is None else tuple(OperationTime(**operation) for operation in operations)
+
+    def _session(self, model: Path, wish: dict[str, Any]) -> dict[str, Any]:
+        """Run one session and return its answer; whatever went wrong in it is raised."""
         request = {
             "model": str(model),
             "options": self._options,
-            "seconds": seconds,
-            "warmups": warmups,
             "threads": self._threads,
             "cores": list(self._cores),
             "limit_s": self._limit_s,
         }
-        answer = self._ask(request)
+        answer = self._ask(request | wish)
         tail = f"\n{answer['stderr']}" if answer.get("stderr") else ""
         if "timeout" in answer:
             raise MeasurementUnusable(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from session_timing import random_array
@@ -12,6 +16,9 @@ EMPTY_MODEL = bytes.fromhex(
     "080812003a330a0c0a0178120179220452656c751201655a0f0a0178120a0a08080112040a02"
     "0801620f0a0179120a0a08080112040a02080142040a00100d"
 )
+WARMUPS = 5  # inferences whose trace is left out
+FEWEST_RUNS, MOST_RUNS = 10, 300  # inferences that are traced; a trace takes about 700 bytes per operation
+KERNEL, BLOCKED = "_kernel_time", "_nchwc"  # how the runtime marks kernels, and operations on its own blocked layout
 TYPES = {
     "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(int64)": "int64",
     "tensor(int32)": "int32", "tensor(int8)": "int8", "tensor(uint8)": "uint8", "tensor(bool)": "bool",
@@ -32,6 +39,59 @@ def open_model(path: str | None, threads: int, options: dict[str, Any]) -> Calla
     Raises:
         ValueError: an input has a free size (a free first one counts as 1), or a type that is no plain number.
     """
+    session = _session(path or EMPTY_MODEL, _settings(threads))
+    return _run(session)
+
+
+def profile(path: str, threads: int, options: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+    """Return what each operation takes, from the runtime's own trace of its inferences.
+
+    Raises:
+        ValueError: as `open_model`.
+    """
+    with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
+        chosen = _settings(threads)
+        chosen.enable_profiling = True
+        chosen.profile_file_prefix = str(Path(folder) / "profile")
+        session = _session(path, chosen)
+        run = _run(session)
+        end, runs = time.monotonic() + seconds, 0
+        while runs < WARMUPS + FEWEST_RUNS or (time.monotonic() < end and runs < WARMUPS + MOST_RUNS):
+            run()
+            runs += 1
+        events = json.loads(Path(session.end_profiling()).read_text())
+    return operations(events, runs)
+
+
+def operations(events: list[dict[str, Any]], runs: int) -> list[dict[str, Any]]:
+    """Return the operations of a trace in order of execution, without those of the warm-ups.
+
+    Args:
+        events: of the trace; those of nodes end in ``_kernel_time`` and last ``dur`` whole microseconds.
+        runs: inferences in it; a node in a loop has several events in each.
+    """
+    durations: dict[tuple[str, str], list[int]] = {}
+    for event in sorted(events, key=lambda event: event["ts"]):
+        name = event["name"]
+        if event["cat"] == "Node" and name.endswith(KERNEL):
+            kind = event["args"]["op_name"] + (" (blocked)" if name.endswith(BLOCKED + KERNEL) else "")
+            durations.setdefault((name.removesuffix(KERNEL), kind), []).append(event["dur"])
+    found = []
+    for (name, kind), values in durations.items():
+        calls = max(1, len(values) // runs)
+        latency_ms = calls * _middle(values[calls * WARMUPS :] or values) / 1e3
+        found.append({"name": name, "kind": kind, "latency_ms": latency_ms})
+    return found
+
+
+def _middle(values: list[int]) -> float:
+    """Return the mean of the middle half: as robust as the median, and finer than the whole numbers it is made of."""
+    quarter = len(values) // 4
+    middle = sorted(values)[quarter : len(values) - quarter]
+    return sum(middle) / len(middle)
+
+
+def _settings(threads: int) -> Any:
     import onnxruntime
 
     chosen = onnxruntime.SessionOptions()
@@ -40,7 +100,16 @@ def open_model(path: str | None, threads: int, options: dict[str, Any]) -> Calla
     chosen.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     chosen.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path or EMPTY_MODEL, chosen, providers=["CPUExecutionProvider"])
+    return chosen
+
+
+def _session(model: str | bytes, settings: Any) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any) -> Callable[[], object]:
     feeds = {entry.name: _input(entry) for entry in session.get_inputs()}
     return lambda: session.run(None, feeds)
 

@@ -84,6 +84,8 @@ def fork_session(request: dict[str, Any], parent: int) -> dict[str, Any]:
 
 def respond(request: dict[str, Any], empty: dict[str, int], parent: int) -> dict[str, Any]:
     """Run the session of ``request``; memory is what it takes above an empty runtime, kept in ``empty``."""
+    if request.get("profile"):
+        return fork_session(request, parent)
     settings = json.dumps([request["threads"], request["options"]], sort_keys=True)
     if settings not in empty:
         idle = fork_session(request | {"model": None, "seconds": 0.0, "warmups": 1}, parent)

@@ -6,7 +6,9 @@ Each runtime is a module ``engine_NAME`` beside this one with
 * ``open_model(path, threads, options) -> run``: loads a file, as most users deploy it, and returns a function without
   arguments that makes one inference on fixed inputs; ``path`` is ``None`` for the smallest network there is, with
   which the runtime's own memory is measured;
-* optionally ``elapsed_ms(run, repeats) -> float`` where the processor's clock does not tell (a GPU).
+* optionally ``elapsed_ms(run, repeats) -> float`` where the processor's clock does not tell (a GPU);
+* optionally ``profile(path, threads, options, seconds) -> list`` where the runtime has a profiler: one
+  ``{"name", "kind", "latency_ms"}`` per operation that it runs, in order of execution.
 """
 
 from __future__ import annotations
@@ -106,15 +108,20 @@ def run_session(request: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         request: ``runtime``, ``model`` (path or ``None``), ``options``, ``threads``, ``cores`` (empty: any),
-            ``seconds``, ``warmups``.
+            ``seconds``, ``warmups``; or, with ``profile`` true, ``seconds`` only.
 
     Returns:
-        What `time_slices` gives, and ``peak_bytes``, the peak resident size.
+        What `time_slices` gives, and ``peak_bytes``, the peak resident size; for a profile ``operations``, which are
+        ``None`` if the runtime has no profiler.
     """
     if request["cores"] and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])
     gc.disable()
     engine = engine_of(request["runtime"])
+    if request.get("profile"):
+        profile = getattr(engine, "profile", None)
+        found = profile and profile(request["model"], request["threads"], request["options"], request["seconds"])
+        return {"operations": found}
     run = engine.open_model(request["model"], request["threads"], request["options"])
     timed = time_slices(run, request["seconds"], request["warmups"], getattr(engine, "elapsed_ms", elapsed_ms))
     return timed | {"peak_bytes": peak_bytes()}

@@ -1,0 +1,114 @@
+"""``netadapt explain``: the time of every layer before and after, and why it is not faster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from netadapt.cli.options import At, Json, OwnModel, Run
+from netadapt.cli.originals import original_of, read_config, variant_at
+from netadapt.cli.output import counting, note, result, result_json
+from netadapt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from netadapt.explain import Explanation
+    from netadapt.family import Family
+    from netadapt.network import Network
+    from netadapt.platforms import Platform as AnyPlatform
+    from netadapt.resources.estimator import Estimator
+    from netadapt.runs.settings import RunConfig
+
+
+def command(
+    run: Run,
+    at: At = "best",
+    model: OwnModel = None,
+    platform: Annotated[
+        str | None, typer.Option("--platform", "-p", help="Where to look; by default where the run was measured.")
+    ] = None,
+    profiles: Annotated[int, typer.Option(min=1, help="Fresh sessions of each network.")] = 5,
+    seconds: Annotated[float, typer.Option(help="Seconds per session.")] = 0.2,
+    as_json: Json = False,
+) -> None:
+    """Show time per layer before and after, and why it is not faster.
+
+    Times come from the runtime's own profiler, or from the run's estimator where there is none. What is found also
+    stands in the run's report from then on.
+    """
+    from netadapt.family import Family
+    from netadapt.network import trace
+
+    if not seconds > 0:
+        raise ConfigError(f"--seconds {seconds:g}: allowed are seconds above 0.")
+    family, config = Family.read(run), read_config(run)
+    variant = variant_at(family, at)
+    network = trace(*original_of(run, model))
+    if variant.widths.keys() != network.widths.keys():
+        raise ConfigError(f"{run} is of another network than this MODEL: their channel groups differ.")
+    found = _explain(network, family, variant.name, config, platform or config.platform.name, profiles, seconds)
+    try:
+        found.write(run)
+    except OSError as error:
+        note(f"the report will not show this: {error.filename}: {error.strerror}")
+    if as_json:
+        from netadapt.report.explanation import told
+
+        result_json(told(found))
+        return
+    result(_text(found))
+
+
+def _explain(
+    network: Network, family: Family, name: str, config: RunConfig, platform: str, profiles: int, seconds: float
+) -> Explanation:
+    from netadapt.explain import explain
+    from netadapt.platforms import resolve_platform
+
+    opened = resolve_platform(platform)
+    try:
+        with counting("profiling") as progress:
+            return explain(
+                network,
+                family[name].widths,
+                opened,
+                lambda: _estimator(network, opened, config, family),
+                variant=name,
+                repeats=profiles,
+                seconds=seconds,
+                progress=progress,
+            )
+    finally:
+        opened.close()
+
+
+def _estimator(network: Network, platform: AnyPlatform, config: RunConfig, family: Family) -> Estimator:
+    """Return the run's latency estimator; its measurements are on disk where the run was."""
+    from netadapt.resources.build import build_estimators
+    from netadapt.resources.meter import Meter
+
+    known = family.initial.resources
+    here = platform.name == config.platform.name and all(name in known for name in platform.resources)
+    meter = Meter(network, platform, initial={name: known[name] for name in platform.resources} if here else None)
+    search = config.search
+    with counting("measuring networks") as progress:
+        estimators = build_estimators(
+            network,
+            platform,
+            ["latency"],
+            kind=search.estimator,
+            networks=search.networks,
+            meter=meter,
+            progress=progress,
+        )
+    return estimators["latency"]
+
+
+def _text(found: Explanation) -> str:
+    """Return a headline, the table, what adds up to what, and the reasons."""
+    from netadapt.report.explanation import HEADERS, headline, reasons, rows, totals
+    from netadapt.report.table import table
+
+    parts: list[Any] = [headline(found), f"time by layer from {found.source}", "", table(HEADERS, rows(found)), ""]
+    parts += [table(["", "before ms", "after ms"], totals(found)), ""]
+    return "\n".join([*parts, *reasons(found)])

@@ -1,0 +1,58 @@
+"""``netadapt explain``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """The finished run in a folder that the test may write."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def test_the_estimator_tells_where_there_is_no_profiler(cli, copied: Path, source: str) -> None:
+    answer = cli("explain", copied, "--model", source, "--profiles", "1")
+    assert answer.code == 0, answer.err
+    assert "simulated?noise=0.002 has no profiler" in answer.out
+    assert "of the time with" in answer.out
+    assert "sum of the layers" in answer.out
+    stored = json.loads((copied / "explanation.json").read_text())
+    assert stored["rows"][0]["layer"] == "0"
+
+
+def test_a_profiler_tells_on_another_platform(cli, copied: Path, source: str) -> None:
+    options = ("--platform", "onnxruntime", "--profiles", "1", "--seconds", "0.02", "--json")
+    told = json.loads(cli("explain", copied, "--model", source, *options).out)
+    assert told["platform"] == "local/onnxruntime?threads=1"
+    assert {"0", "3", "6", "11"} <= {row["layer"] for row in told["rows"]}
+    for side in ("before", "after"):
+        total = told[side]
+        assert total["layers_ms"] == pytest.approx(sum(row[side]["latency_ms"] for row in told["rows"]))
+        assert total["missing_ms"] == pytest.approx(total["measured_ms"] - total["layers_ms"] - total["other_ms"])
+    assert set(told["lost_ms"]) <= {"plateau", "layout change", "overhead-bound", "memory-bound", "unexplained"}
+
+
+def test_the_report_shows_it_from_then_on(cli, copied: Path, source: str) -> None:
+    cli("report", copied)
+    assert "Why it is not faster" not in (copied / "report.html").read_text()
+    cli("explain", copied, "--model", source, "--profiles", "1")
+    cli("report", copied)
+    assert "Why it is not faster" in (copied / "report.html").read_text()
+
+
+def test_code_that_a_run_names_is_not_executed(cli, copied: Path) -> None:
+    answer = cli("explain", copied)
+    assert answer.code == 2
+    assert "--model" in answer.err
+
+
+def test_wrong_input_is_refused(cli, copied: Path, source: str) -> None:
+    assert cli("explain", copied, "--model", "mobilenet_v1?width=0.25").code == 2
+    assert cli("explain", copied, "--model", source, "--seconds", "0").code == 2
+    assert cli("explain", copied, "--model", source, "--at", "1%").code == 3
+    assert cli("explain", copied / "nothing", "--model", source).code == 5
