@@ -88,7 +88,9 @@ def measure(
     with _exclusive(platform):
         before = platform.environment()
         readings = _rounds(platform, tracks, protocol, seed, progress)
-        environment = {**before, "load_1_min_after": platform.environment().get("load_1_min")}
+        after = platform.environment()
+        # Some of what is known of a device is only known after its first session.
+        environment = {**after, **before, "load_1_min_after": after.get("load_1_min")}
     reference = len(tracks) - 1 if sentinel is not None else None
     results = summarise(platform.name, readings, sentinel=reference, environment=environment)
     others = iter(results)
