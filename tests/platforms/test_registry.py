@@ -36,6 +36,8 @@ def test_canonical_names(text, name):
         ("fax/onnxruntime", "device 'fax'"),
         ("local:here/onnxruntime", "local has no address"),
         ("onnxruntime?thread=2", 'did you mean "threads"'),
+        ("ssh:host/onnxruntime", "is no address"),
+        ("ssh://host/onnxruntim", 'did you mean "onnxruntime"'),
         ("onnxruntime?threads=two", "is not a whole number"),
         ("simulated?noise=loud", "is not a number"),
         ("simulated?noise", "write each parameter once"),

@@ -26,7 +26,7 @@ class AssembledPlatform:
 
     def __init__(self, runtime: Runtime, device: Device) -> None:
         self.runtime, self.device = runtime, device
-        parameters = {"threads": device.threads, **runtime.options}
+        parameters = {"threads": device.threads, **device.options, **runtime.options}
         self.name = f"{device.name}/{runtime.name}?" + "&".join(f"{key}={value}" for key, value in parameters.items())
         self.resources = device.resources
         self.exclusive = device.exclusive

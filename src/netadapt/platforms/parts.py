@@ -61,12 +61,14 @@ class Device(Protocol):
     Attributes:
         name: as in platform strings, e.g. ``local`` or ``ssh://me@phone``.
         threads: of one inference.
+        options: part of the platform's name where not the default.
         exclusive: whether sessions use this machine, which must then do nothing else.
         resources: what it measures with every session.
     """
 
     name: str
     threads: int
+    options: Mapping[str, str | int]
     exclusive: bool
     resources: tuple[str, ...]
 

@@ -31,6 +31,7 @@ _RUNTIMES = {
 #: a device's address begins with its scheme
 _DEVICES = {
     "local": "netadapt.platforms.devices.local:Local",
+    "ssh": "netadapt.platforms.devices.ssh:Ssh",
 }
 _WHOLE = {
     "simulated": "netadapt.platforms.simulated:SimulatedPlatform",

@@ -26,6 +26,7 @@ class Local:
     """
 
     exclusive = True
+    options: Mapping[str, str | int] = {}
     resources: tuple[str, ...] = ("latency", "memory")
 
     def __init__(self, address: str = "", *, threads: int = 1, limit_s: float = 300.0) -> None:
