@@ -68,6 +68,7 @@ def test_third_parties_are_listed_with_what_they_lack(monkeypatch):
     monkeypatch.setattr(registry, "_wholes", lambda: homes)
     monkeypatch.setattr(registry, "_RUNTIMES", {})
     monkeypatch.setattr(registry, "_ADDRESSED", {})
+    monkeypatch.setattr(registry, "_DEVICES", {"local": registry._DEVICES["local"]})
     monkeypatch.setattr(registry, "import_module", lambda name: _import(name))
     assert {info.name: info.state for info in list_platforms()} == {"third": "not installed", "gone": "not installed"}
     for name in homes:

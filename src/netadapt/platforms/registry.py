@@ -181,9 +181,13 @@ def _assembled(address: str, device: Factory, runtime: Factory, query: str, name
 
 
 def list_platforms() -> list[PlatformInfo]:
-    """Return all registered runtimes and platforms and whether they can be used here, sorted by name."""
+    """Return all registered runtimes, devices and platforms and whether they can be used here, sorted by name.
+
+    The device ``local`` is left out: its parameters are the runtimes' own.
+    """
     infos = []
-    for name, home in sorted((_wholes() | _RUNTIMES | _ADDRESSED).items()):
+    devices = {name: home for name, home in _DEVICES.items() if name != "local"}
+    for name, home in sorted((_wholes() | _RUNTIMES | _ADDRESSED | devices).items()):
         try:
             factory = _factory(name, home)
         except PlatformError as error:
