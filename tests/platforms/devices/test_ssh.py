@@ -279,7 +279,7 @@ LIES = [
     pytest.param({"latency_ms": [1.0], "memory_mb": -4.0}, "memory_mb.*is wrong", marks=pytest.mark.slow),
     pytest.param({"latency_ms": [1.0], "command": "x"}, "command is wrong", marks=pytest.mark.slow),
     ({"latency_ms": [1.0], "version": "0.0.1"}, r"is 0\.0\.1 now; timings of both do not compare"),
-    pytest.param({"missing": "x"}, "lost relu.onnx as soon as it had it", marks=pytest.mark.slow),
+    pytest.param({"missing": ["x"]}, "lost relu.onnx as soon as it had it", marks=pytest.mark.slow),
 ]
 
 

@@ -50,7 +50,7 @@ def ask(archive, request, content=b"", prefix=()):
 
 def request_of(sha256, **more):
     settings = {"runtime": "onnxruntime", "options": {}, "seconds": 0.02, "warmups": 1, "threads": 1, "limit_s": 60.0}
-    return {"do": "measure", "sha256": sha256, "suffix": ".onnx", "wait_s": 0.2, "shared": False, **settings, **more}
+    return {"do": "measure", "files": [[sha256, ".onnx"]], "wait_s": 0.2, "shared": False, **settings, **more}
 
 
 def test_identify_says_what_this_is(archive):
@@ -85,9 +85,11 @@ def test_put_and_measure(archive):
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
     content = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
     sha256 = hashlib.sha256(content).hexdigest()
-    assert ask(archive, request_of(sha256))[0] == {"missing": sha256}
+    assert ask(archive, request_of(sha256))[0] == {"missing": [sha256]}
     put = {"do": "put", "sha256": sha256, "suffix": ".onnx", "size": len(content)}
     assert ask(archive, put, content)[0] == {}
+    two = [[sha256, ".onnx"], ["0" * 64, ".more.bin"]]
+    assert ask(archive, request_of(sha256, files=two))[0] == {"missing": ["0" * 64]}
     answer, _ = ask(archive, request_of(sha256))
     assert min(answer["latency_ms"]) > 0
     assert answer["memory_mb"] >= 0
@@ -106,7 +108,7 @@ def test_others_who_measure_are_waited_for(archive):
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(timeout=1.5)
         fcntl.flock(lock, fcntl.LOCK_UN)
-        assert json.loads(waiting.stdout.readline()) == {"missing": "0" * 64}
+        assert json.loads(waiting.stdout.readline()) == {"missing": ["0" * 64]}
         waiting.communicate()
 
 
@@ -126,7 +128,7 @@ def test_the_lock_of_the_machine_is_held_too_if_asked(archive, monkeypatch):
 
     with MeasuringLock().hold("a test of the device's side"):
         assert ask(archive, request_of("0" * 64, shared=True))[0] == {"busy": str(lock_path())}
-        assert ask(archive, request_of("0" * 64, shared=False))[0] == {"missing": "0" * 64}
+        assert ask(archive, request_of("0" * 64, shared=False))[0] == {"missing": ["0" * 64]}
 
 
 def test_no_request_is_an_error(archive):

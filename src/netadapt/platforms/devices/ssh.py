@@ -85,7 +85,7 @@ class _Identified(_WithVersion):
 
 class _Measured(_WithVersion):
     machine: Machine | None = None
-    missing: Text | None = None
+    missing: list[Text] | None = None
     busy: Text | None = None
     timeout: Positive | None = None
     died: int | None = None
@@ -171,8 +171,7 @@ class Ssh:
             "do": "measure",
             "runtime": runtime.name,
             "options": dict(runtime.options),
-            "sha256": file.sha256,
-            "suffix": file.path.suffix,
+            "files": [[file.sha256, _suffix(file)]],
             "seconds": seconds,
             "warmups": warmups,
             "threads": self.threads,
@@ -271,7 +270,7 @@ class Ssh:
     def _push(self, file: Artifact) -> None:
         """Store a file on the device."""
         content = file.path.read_bytes()
-        request = {"do": "put", "sha256": file.sha256, "suffix": file.path.suffix, "size": len(content)}
+        request = {"do": "put", "sha256": file.sha256, "suffix": _suffix(file), "size": len(content)}
         self._ask(request, _Empty, limit_s=_PUSH_S, content=content)
 
     def _ask(
@@ -316,3 +315,10 @@ class Ssh:
     def close(self) -> None:
         """End the connection; idempotent."""
         self._connection.close()
+
+
+def _suffix(file: Artifact) -> str:
+    """Return what follows the hash in the file's name on the device: what a runtime may go by."""
+    name = file.path.name
+    suffix = name[len(file.sha256) :] if name.startswith(file.sha256) else file.path.suffix
+    return suffix if re.fullmatch(r"(\.[A-Za-z0-9]+)*", suffix, re.ASCII) else ""

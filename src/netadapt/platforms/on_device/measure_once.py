@@ -91,23 +91,24 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     """Time a file that is here, in a fresh process, on the last cores.
 
     Args:
-        request: for `session_server.respond`, and ``sha256`` and ``suffix`` of the file, and ``shared``: whether to
+        request: for `session_server.respond`, and ``files``: SHA-256 and suffix of the file that the runtime loads and
+            of those that this one names; ``shared``: whether to
             hold the lock of netadapt itself on this machine too, because the asker does not; ``wait_s``: how long to
             wait for others.
 
     Returns:
-        What `session_server.respond` says, ``machine`` and ``version``; or ``missing`` where the file is not here, or
+        What `session_server.respond` says, ``machine`` and ``version``; or ``missing``, the files that are not here, or
         ``busy`` while others measure.
     """
     try:
         with locked(request["wait_s"], shared=request["shared"]):
-            if not receive.has(request["sha256"], request["suffix"]):
-                return {"missing": request["sha256"]}
+            if missing := [sha256 for sha256, suffix in request["files"] if not receive.has(sha256, suffix)]:
+                return {"missing": missing}
             found = version(request["runtime"])
             if "version" not in found:
                 return found
             cores = list(environment.available_cores())[-request["threads"] :]
-            path = receive.path_of(request["sha256"], request["suffix"])
+            path = receive.path_of(*request["files"][0])
             session: dict[str, Any] = session_server.respond(
                 request | {"model": str(path), "cores": cores}, {}, os.getppid()
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -35,7 +36,7 @@ def path_of(sha256: str, suffix: str) -> Path:
     """
     if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
         raise ValueError(f"{sha256!r} is no SHA-256")
-    if not (suffix == "" or (suffix[0] == "." and suffix[1:].isalnum() and len(suffix) < 32)):
+    if not re.fullmatch(r"(\.[A-Za-z0-9]+)*", suffix) or len(suffix) > 32:
         raise ValueError(f"{suffix!r} is no suffix")
     return folder() / (sha256 + suffix)
 
