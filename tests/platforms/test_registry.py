@@ -36,6 +36,8 @@ def test_canonical_names(text, name):
         ("fax/onnxruntime", "device 'fax'"),
         ("local:here/onnxruntime", "local has no address"),
         ("onnxruntime?thread=2", 'did you mean "threads"'),
+        ("ssh:host/onnxruntime", "is no address"),
+        ("ssh://host/onnxruntim", 'did you mean "onnxruntime"'),
         ("onnxruntime?threads=two", "is not a whole number"),
         ("simulated?noise=loud", "is not a number"),
         ("simulated?noise", "write each parameter once"),
@@ -65,6 +67,8 @@ def test_third_parties_are_listed_with_what_they_lack(monkeypatch):
     homes = {"third": f"{__name__}:Third", "gone": "no_such_module_at_all:X"}
     monkeypatch.setattr(registry, "_wholes", lambda: homes)
     monkeypatch.setattr(registry, "_RUNTIMES", {})
+    monkeypatch.setattr(registry, "_ADDRESSED", {})
+    monkeypatch.setattr(registry, "_DEVICES", {"local": registry._DEVICES["local"]})
     monkeypatch.setattr(registry, "import_module", lambda name: _import(name))
     assert {info.name: info.state for info in list_platforms()} == {"third": "not installed", "gone": "not installed"}
     for name in homes:

@@ -28,8 +28,7 @@ class AssembledPlatform:
 
     def __init__(self, runtime: Runtime, device: Device) -> None:
         self.runtime, self.device = runtime, device
-        self._device_options: Mapping[str, str | int] = getattr(device, "options", {})
-        parameters = {"threads": device.threads, **self._device_options, **runtime.options}
+        parameters = {"threads": device.threads, **device.options, **runtime.options}
         self.name = f"{device.name}/{runtime.name}?" + "&".join(f"{key}={value}" for key, value in parameters.items())
         self.resources = device.resources
         self.exclusive = device.exclusive
@@ -43,7 +42,7 @@ class AssembledPlatform:
             "threads": self.device.threads,
             "dtype": self.runtime.dtype,
             "form": self.runtime.form,
-            **self._device_options,
+            **self.device.options,
             **self.runtime.options,
         }
 

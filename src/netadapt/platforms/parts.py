@@ -58,19 +58,19 @@ class Runtime(Protocol):
 class Device(Protocol):
     """Times files that a runtime wrote.
 
-    A device with settings that change what it measures may also have ``options``, as a runtime has; they become part
-    of the platform's name and fingerprint.
     One that can ask a runtime's profiler also has ``profile(runtime, artifact, *, seconds)``; see `Platform`.
 
     Attributes:
         name: as in platform strings, e.g. ``local`` or ``ssh://me@phone``.
         threads: of one inference.
+        options: settings that change what it measures, part of the platform's name and fingerprint.
         exclusive: whether sessions use this machine, which must then do nothing else.
         resources: what it measures with every session.
     """
 
     name: str
     threads: int
+    options: Mapping[str, str | int]
     exclusive: bool
     resources: tuple[str, ...]
 

@@ -1,7 +1,8 @@
 """From a platform string to a platform: ``local/onnxruntime?threads=2``, ``simulated?noise=0.02&staircase=8``.
 
-A string names a device and a runtime, or a platform as a whole. Whole platforms of third parties register under the
-entry point group ``netadapt.platforms``; ours also work where no entry points are installed.
+A string names a device and a runtime, or a platform as a whole, which may have an address: ``command:./measure.sh``.
+Whole platforms of third parties register under the entry point group ``netadapt.platforms``; ours also work where no
+entry points are installed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from netadapt.errors import PlatformError, did_you_mean
 from netadapt.platforms.assembled import AssembledPlatform
 from netadapt.platforms.base import Platform
+from netadapt.platforms.parts import Runtime
 
 GROUP = "netadapt.platforms"
 _RUNTIMES = {
@@ -29,9 +31,14 @@ _RUNTIMES = {
 #: a device's address begins with its scheme
 _DEVICES = {
     "local": "netadapt.platforms.devices.local:Local",
+    "ssh": "netadapt.platforms.devices.ssh:Ssh",
 }
 _WHOLE = {
     "simulated": "netadapt.platforms.simulated:SimulatedPlatform",
+}
+#: whole platforms with an address behind the colon, in which slashes mean nothing to us
+_ADDRESSED = {
+    "command": "netadapt.platforms.devices.command:CommandPlatform",
 }
 
 Factory = Callable[..., Any]
@@ -123,13 +130,18 @@ def resolve_platform(text: str) -> Platform:
     """Return the platform that a string names; the caller closes it.
 
     Args:
-        text: ``[DEVICE/]NAME[?parameter=value&...]``; the device is ``local`` if none is named. The result's ``name``
-            is the canonical form.
+        text: ``[DEVICE/]NAME[?parameter=value&...]``, the device is ``local`` if none is named; or
+            ``command:PROGRAM[?parameter=value&...]``. The result's ``name`` is the canonical form.
 
     Raises:
         PlatformError: the platform is unknown or not installed, or a parameter is wrong.
     """
     path, _, query = text.strip().partition("?")
+    scheme, colon, address = path.partition(":")
+    if colon and scheme in _ADDRESSED:
+        factory = _factory(scheme, _ADDRESSED[scheme])
+        addressed: Platform = factory(address, **_arguments(query, _parameters(factory), scheme))
+        return addressed
     device, slash, name = path.rpartition("/")
     device = device if slash else "local"
     scheme = device.partition(":")[0]
@@ -149,6 +161,16 @@ def resolve_platform(text: str) -> Platform:
     return _assembled(device, _factory(scheme, _DEVICES[scheme]), _factory(name, _RUNTIMES[name]), query, name)
 
 
+def make_runtime(name: str) -> Runtime:
+    """Return the runtime of that name with its default options; the caller closes it.
+
+    Raises:
+        PlatformError: it is not installed.
+    """
+    runtime: Runtime = _factory(name, _RUNTIMES[name])()
+    return runtime
+
+
 def _assembled(address: str, device: Factory, runtime: Factory, query: str, name: str) -> Platform:
     """Return a platform of two parts, each of which takes its own parameters."""
     of_device, of_runtime = _parameters(device), _parameters(runtime)
@@ -159,9 +181,13 @@ def _assembled(address: str, device: Factory, runtime: Factory, query: str, name
 
 
 def list_platforms() -> list[PlatformInfo]:
-    """Return all registered runtimes and platforms and whether they can be used here, sorted by name."""
+    """Return all registered runtimes, devices and platforms and whether they can be used here, sorted by name.
+
+    The device ``local`` is left out: its parameters are the runtimes' own.
+    """
     infos = []
-    for name, home in sorted((_wholes() | _RUNTIMES).items()):
+    devices = {name: home for name, home in _DEVICES.items() if name != "local"}
+    for name, home in sorted((_wholes() | _RUNTIMES | _ADDRESSED | devices).items()):
         try:
             factory = _factory(name, home)
         except PlatformError as error:

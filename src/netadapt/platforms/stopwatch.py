@@ -117,7 +117,8 @@ def _conditions(
     after = platform.environment()
     word = conditions.trend(conditions.pace(_levels(readings), sentinel), before, after)
     share = conditions.waited([reading for row in readings for reading in row])
-    return conditions.describe(platform.name, word, before, after, share, busy)
+    # Some of what is known of a device is only known after its first session.
+    return conditions.describe(platform.name, word, {**after, **before}, after, share, busy)
 
 
 def _rounds(

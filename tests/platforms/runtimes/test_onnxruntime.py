@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
 import pytest
 import torch
+from onnx_outputs import assert_same_onnx
 
 from netadapt.errors import PlatformError
 from netadapt.models import resolve_model
@@ -18,23 +17,12 @@ from netadapt.platforms.environment import available_cores
 from netadapt.testing import PlatformSuite
 
 
-def outputs(path):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(path), options)
-    random = np.random.default_rng(1)
-    feeds = {e.name: random.standard_normal(e.shape).astype(np.float32) for e in session.get_inputs()}
-    return session.run(None, feeds)
-
-
 class TestOnnxRuntime(PlatformSuite):
     def make_platform(self):
         return resolve_platform("onnxruntime")
 
     def assert_same_network(self, first, second):
-        for a, b in zip(outputs(first.path), outputs(second.path), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        assert_same_onnx(first, second)
 
 
 def test_too_many_threads_are_refused():
