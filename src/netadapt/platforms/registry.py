@@ -22,6 +22,7 @@ GROUP = "netadapt.platforms"
 _RUNTIMES = {
     "executorch": "netadapt.platforms.runtimes.executorch:ExecuTorch",
     "litert": "netadapt.platforms.runtimes.litert:LiteRt",
+    "ncnn": "netadapt.platforms.runtimes.ncnn:Ncnn",
     "onnxruntime": "netadapt.platforms.runtimes.onnxruntime:OnnxRuntime",
     "openvino": "netadapt.platforms.runtimes.openvino:OpenVino",
     "torch": "netadapt.platforms.runtimes.torch:Torch",
