@@ -1,14 +1,27 @@
-"""Files named by their content: how the platforms write and check what they compile."""
+"""Files named by their content: how the platforms write and check what they compile.
+
+A network of several files (ncnn's) is a manifest, a small JSON file, that names the others by their content; the
+hash of the manifest therefore stands for all of them.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from netadapt.errors import PlatformError
 from netadapt.platforms.base import Artifact
+
+MANIFEST_SUFFIX = ".network.json"
+MANIFEST_FORMAT = "netadapt-network-files"
+LARGEST_MANIFEST = 1 << 20  # bytes
+_COMPANION = re.compile(r"([0-9a-f]{64})\.[a-z0-9.]{1,20}")
 
 
 def store(content: bytes, folder: Path, suffix: str) -> Artifact:
@@ -36,18 +49,65 @@ def store(content: bytes, folder: Path, suffix: str) -> Artifact:
 
 
 def size_mb(artifact: Artifact) -> float:
-    """Return the size of an artifact in 10^6 bytes; of a folder, that of all its files."""
-    files = [artifact.path] if artifact.path.is_file() else [p for p in artifact.path.rglob("*") if p.is_file()]
+    """Return the size of an artifact and its companions in 10^6 bytes; of a folder, that of all its files."""
+    files = artifact.files if artifact.path.is_file() else [p for p in artifact.path.rglob("*") if p.is_file()]
     return sum(file.stat().st_size for file in files) / 1e6
 
 
+def store_several(contents: Mapping[str, bytes], folder: Path, facts: Mapping[str, Any]) -> Artifact:
+    """Write the files of one network, each named by its content, and then the manifest that names them.
+
+    Args:
+        contents: suffix (e.g. ``.param``) to content.
+        folder: created if missing.
+        facts: what else the runtime must know to load them, ready for JSON.
+    """
+    paths = {suffix: store(content, folder, suffix).path for suffix, content in contents.items()}
+    files = {suffix: path.name for suffix, path in paths.items()}
+    manifest = {"format": MANIFEST_FORMAT, "v": 1, "files": files, **facts}
+    written = store(json.dumps(manifest, indent=1).encode(), folder, MANIFEST_SUFFIX)
+    return Artifact(path=written.path, sha256=written.sha256, companions=tuple(paths.values()))
+
+
 def artifact_of(path: Path) -> Artifact:
-    """Return the artifact that a file is.
+    """Return the artifact that a file is; a manifest's companions are looked for beside it.
 
     Raises:
-        PlatformError: there is no such file.
+        PlatformError: there is no such file, or a companion is missing or is not what the manifest says.
     """
     if not path.is_file():
         raise PlatformError(f"there is no file {path}; give the path of a file that the platform's runtime loads.")
+    companions: tuple[Path, ...] = ()
+    if path.name.endswith(MANIFEST_SUFFIX):
+        companions = tuple(path.parent / name for name in manifest_of(path)["files"].values())
+        for companion in companions:
+            if not companion.is_file() or _sha256(companion) != companion.name[:64]:
+                raise PlatformError(
+                    f"{companion}, which {path.name} names, is missing or damaged; copy all files of a network."
+                )
+    return Artifact(path=path, sha256=_sha256(path), companions=companions)
+
+
+def manifest_of(path: Path) -> dict[str, Any]:
+    """Return the manifest in a file: ``files`` by suffix, and what its runtime added.
+
+    Raises:
+        PlatformError: the file is no manifest, or names files that do not lie beside it.
+    """
+    try:
+        if path.stat().st_size > LARGEST_MANIFEST:
+            raise ValueError(f"it is larger than {LARGEST_MANIFEST} bytes")
+        manifest: dict[str, Any] = json.loads(path.read_bytes())
+        if manifest["format"] != MANIFEST_FORMAT or manifest["v"] != 1:
+            raise ValueError("its format is unknown")
+        for suffix, name in manifest["files"].items():
+            if not _COMPANION.fullmatch(name) or not name.endswith(suffix):
+                raise ValueError(f"it names a file {name!r}; allowed are 64 hexadecimal digits and {suffix}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PlatformError(f"{path} does not name the files of a network: {error}; compile it again.") from error
+    return manifest
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        return Artifact(path=path, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,15 +21,22 @@ Verdict = Literal["stable", "noisy", "unusable"]
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file that a runtime loads.
+    """A file that a runtime loads, with the files that it names where a network consists of several.
 
     Attributes:
         path: where it lies.
-        sha256: of its content.
+        sha256: of its content, which names its companions by theirs.
+        companions: files in the same folder without which it cannot be loaded.
     """
 
     path: Path
     sha256: str
+    companions: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return all files of the network, the one that the runtime is given first."""
+        return (self.path, *self.companions)
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,14 @@ GROUP = "netadapt.platforms"
 _RUNTIMES = {
     "executorch": "netadapt.platforms.runtimes.executorch:ExecuTorch",
     "litert": "netadapt.platforms.runtimes.litert:LiteRt",
+    "ncnn": "netadapt.platforms.runtimes.ncnn:Ncnn",
     "onnxruntime": "netadapt.platforms.runtimes.onnxruntime:OnnxRuntime",
     "openvino": "netadapt.platforms.runtimes.openvino:OpenVino",
     "torch": "netadapt.platforms.runtimes.torch:Torch",
 }
 #: a device's address begins with its scheme
 _DEVICES = {
+    "adb": "netadapt.platforms.devices.adb:Adb",
     "local": "netadapt.platforms.devices.local:Local",
     "ssh": "netadapt.platforms.devices.ssh:Ssh",
 }
@@ -173,6 +175,9 @@ def make_runtime(name: str) -> Runtime:
 
 def _assembled(address: str, device: Factory, runtime: Factory, query: str, name: str) -> Platform:
     """Return a platform of two parts, each of which takes its own parameters."""
+    runs: tuple[str, ...] | None = getattr(device, "runtimes", None)
+    if runs is not None and name not in runs:
+        raise PlatformError(f"device {address!r} runs {', '.join(runs)}, not {name!r}.")
     of_device, of_runtime = _parameters(device), _parameters(runtime)
     given = _arguments(query, of_device | of_runtime, name)
     own = {key: value for key, value in given.items() if key in of_runtime}

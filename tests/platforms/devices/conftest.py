@@ -1,4 +1,4 @@
-"""An ssh server for the tests of devices."""
+"""Devices for tests: an ssh server on loopback, and a stand-in phone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 
 import pytest
 from sshd import Sshd, missing
+from stand_in_phone import Phone, environment
+
+from netadapt.platforms.devices import adb_client
 
 
 @pytest.fixture
@@ -20,3 +23,13 @@ def sshd(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("PATH", f"{server.bin}{os.pathsep}{os.environ['PATH']}")
     yield server
     server.die()
+
+
+@pytest.fixture
+def phone(tmp_path_factory, monkeypatch):
+    """A stand-in phone, and an `adb` program that talks to it."""
+    home = tmp_path_factory.mktemp("phone")
+    for key, value in environment(home).items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(adb_client, "RETRY_S", 0.01)
+    return Phone(home)
