@@ -22,7 +22,8 @@ $(STAMP): pyproject.toml constraints.txt | system
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# The report is tested in a real browser; chromium comes from the system's packages where we may install it.
+# The report is tested in a real browser, ssh with a real server, ncnn on a Vulkan device: from the system's packages,
+# where we may install them.
 system:
 	@if command -v chromium >/dev/null 2>&1; then :; \
 	elif command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ]; then \
@@ -34,6 +35,11 @@ system:
 	  echo "setup: installing mesa-vulkan-drivers with apt-get (ncnn is tested on a Vulkan device in software)"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mesa-vulkan-drivers >/dev/null; \
 	else echo "setup: there is no Vulkan driver; ncnn's Vulkan tests will be skipped (install mesa-vulkan-drivers)"; fi
+	@if [ -x /usr/sbin/sshd ] && command -v ssh >/dev/null 2>&1; then :; \
+	elif command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ]; then \
+	  echo "setup: installing openssh-server with apt-get (devices behind ssh are tested on loopback)"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openssh-server openssh-client >/dev/null; \
+	else echo "setup: there is no ssh server; the tests of ssh devices will be skipped (install openssh-server)"; fi
 
 demo: $(STAMP)
 	$(BIN)/netadapt run examples/digits.toml --out runs/demo

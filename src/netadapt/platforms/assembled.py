@@ -35,6 +35,7 @@ class AssembledPlatform:
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """Return processor, runtime, version, threads, dtype, the form of our files, and the options of both parts."""
+        identity = self.device.identity(self.runtime)
         return {
             "device": identity["device"],
             "runtime": self.runtime.name,

@@ -86,8 +86,7 @@ class SessionClient:
             PlatformError: the runtime cannot run the file, or the session died.
             MeasurementUnusable: the session took longer than the limit.
         """
-        answer = self._session(model, {"seconds": seconds, "warmups": warmups})
-        return Reading(latency_ms=tuple(answer["latency_ms"]), memory_mb=answer.get("memory_mb"))
+        return self._session(model, {"seconds": seconds, "warmups": warmups})
 
     def profile(self, model: Path, *, seconds: float) -> tuple[OperationTime, ...] | None:
         """Return what each operation of the file ``model`` takes in a fresh session, in order of execution.
