@@ -50,8 +50,7 @@ def trend(pace: NDArray[np.float64], before: Mapping[str, Any], after: Mapping[s
         before: snapshot of the machine at the window's beginning.
         after: the same at its end.
     """
-    found = kendalltau(np.arange(len(pace)), pace)
-    if len(pace) < 4 or not found.pvalue / 2 < _LEVEL:
+    if len(pace) < 4 or not kendalltau(np.arange(len(pace)), pace).pvalue / 2 < _LEVEL:
         return "steady"
     ends = max(1, len(pace) // 3)
     change = float(np.median(pace[-ends:]) / np.median(pace[:ends]) - 1)

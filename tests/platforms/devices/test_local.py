@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -26,19 +27,26 @@ from netadapt.platforms.environment import available_cores
 from netadapt.platforms.runtimes.onnxruntime import OnnxRuntime
 from netadapt.platforms.stopwatch import measure
 
-HOG = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint('on', flush=True)\nwhile True: pass"
+HOG = """
+import os, sys
+os.sched_setaffinity(0, {int(sys.argv[1])})
+print(os.getpid(), flush=True)
+while True: pass
+"""
 
 
 @contextmanager
 def hog(core: int) -> Iterator[None]:
-    """A process that does nothing but use one core."""
-    with subprocess.Popen([sys.executable, "-c", HOG, str(core)], stdout=subprocess.PIPE) as process:
+    """A process that does nothing but use one core; it is nobody's child, so that it counts as another's."""
+    command = ["/bin/sh", "-c", 'exec "$0" -c "$1" "$2" &', sys.executable, HOG, str(core)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        pid = int(shell.stdout.readline())
         try:
-            assert process.stdout is not None
-            process.stdout.readline()
+            shell.wait()
             yield
         finally:
-            process.kill()
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to cores here")

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms.artifacts import artifact_of
 from netadapt.platforms.base import Artifact, Reading
-from netadapt.platforms.devices.answers import MOST_BYTES, BadAnswer, NotNegative, Positive, read_answer
+from netadapt.platforms.devices.answers import MOST_BYTES, BadAnswer, Finite, NotNegative, Positive, read_answer
 from netadapt.platforms.devices.archive import receiver_source, script_archive
 from netadapt.platforms.devices.program import Outcome
 from netadapt.platforms.devices.ssh_connection import SshConnection
@@ -92,6 +92,9 @@ class _Measured(_WithVersion):
     stderr: Text = ""
     latency_ms: Annotated[list[Positive], Field(min_length=1)] | None = None
     memory_mb: NotNegative | None = None
+    inferences: int | None = None
+    window_s: list[Finite] | None = None
+    waited: NotNegative | None = None
 
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
@@ -228,7 +231,7 @@ class Ssh:
             )
         if answer.latency_ms is None:
             raise PlatformError(f"{self.name} answered a session of {seconds:g} s without latencies.{tail}")
-        return Reading(latency_ms=tuple(answer.latency_ms), memory_mb=answer.memory_mb)
+        return Reading(latency_ms=tuple(answer.latency_ms), memory_mb=answer.memory_mb, waited=answer.waited)
 
     def _version(self, runtime: Runtime, answer: _WithVersion) -> str:
         """Return the version of the runtime there, or say how to get it."""
