@@ -36,12 +36,13 @@ class AssembledPlatform:
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """Return processor, runtime, version, threads, dtype, the form of our files, and the options of both parts."""
+        identity = self.device.identity(self.runtime)
         return {
-            "device": self.device.identity(self.runtime)["device"],
+            "device": identity["device"],
             "runtime": self.runtime.name,
-            "version": self.device.identity(self.runtime)["version"],
+            "version": identity["version"],
             "threads": self.device.threads,
-            "dtype": self.runtime.dtype,
+            "dtype": identity.get("dtype", self.runtime.dtype),
             "form": self.runtime.form,
             **self._device_options,
             **self.runtime.options,

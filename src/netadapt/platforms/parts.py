@@ -61,6 +61,8 @@ class Device(Protocol):
     A device with settings that change what it measures may also have ``options``, as a runtime has; they become part
     of the platform's name and fingerprint.
 
+    A device that cannot load the files of every runtime names those it can in ``runtimes``, a tuple.
+
     Attributes:
         name: as in platform strings, e.g. ``local`` or ``ssh://me@phone``.
         threads: of one inference.
@@ -74,7 +76,10 @@ class Device(Protocol):
     resources: tuple[str, ...]
 
     def identity(self, runtime: Runtime) -> Mapping[str, str]:
-        """Return ``device`` (the processor's name) and ``version`` (of the runtime there)."""
+        """Return ``device`` (the processor's name) and ``version`` (of the runtime there).
+
+        Where the device decides how the runtime computes, ``dtype`` as well.
+        """
         ...
 
     def session(self, runtime: Runtime, artifact: Artifact, *, seconds: float, warmups: int) -> Reading:

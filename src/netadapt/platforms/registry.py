@@ -29,6 +29,7 @@ _RUNTIMES = {
 }
 #: a device's address begins with its scheme
 _DEVICES = {
+    "adb": "netadapt.platforms.devices.adb:Adb",
     "local": "netadapt.platforms.devices.local:Local",
 }
 _WHOLE = {
@@ -152,6 +153,9 @@ def resolve_platform(text: str) -> Platform:
 
 def _assembled(address: str, device: Factory, runtime: Factory, query: str, name: str) -> Platform:
     """Return a platform of two parts, each of which takes its own parameters."""
+    runs: tuple[str, ...] | None = getattr(device, "runtimes", None)
+    if runs is not None and name not in runs:
+        raise PlatformError(f"device {address!r} runs {', '.join(runs)}, not {name!r}.")
     of_device, of_runtime = _parameters(device), _parameters(runtime)
     given = _arguments(query, of_device | of_runtime, name)
     own = {key: value for key, value in given.items() if key in of_runtime}
