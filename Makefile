@@ -29,6 +29,11 @@ system:
 	  echo "setup: installing chromium with apt-get (for the tests of the report)"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
 	else echo "setup: chromium is missing; the browser tests of the report will be skipped (install it with your package manager)"; fi
+	@if ls /usr/share/vulkan/icd.d/*.json >/dev/null 2>&1; then :; \
+	elif command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ]; then \
+	  echo "setup: installing mesa-vulkan-drivers with apt-get (ncnn is tested on a Vulkan device in software)"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mesa-vulkan-drivers >/dev/null; \
+	else echo "setup: there is no Vulkan driver; ncnn's Vulkan tests will be skipped (install mesa-vulkan-drivers)"; fi
 
 demo: $(STAMP)
 	$(BIN)/netadapt run examples/digits.toml --out runs/demo
