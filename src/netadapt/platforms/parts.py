@@ -62,6 +62,8 @@ class Device(Protocol):
 
     A device that cannot load the files of every runtime names those it can in ``runtimes``, a tuple.
 
+    A device that cannot load the files of every runtime names those it can in ``runtimes``, a tuple.
+
     Attributes:
         name: as in platform strings, e.g. ``local`` or ``ssh://me@phone``.
         threads: of one inference.
