@@ -7,6 +7,7 @@ this process, whichever comes first.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -84,7 +85,10 @@ class ConversionClient:
     def _failure(self, error: Exception, when: str) -> PlatformError:
         """End the server and return what to raise."""
         tail = self._tail()
-        status = self._process.poll() if self._process is not None else None
+        status = None
+        if self._process is not None and not isinstance(error, TimeoutError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = self._process.wait(timeout=5)  # its pipe ends before it can be reaped
         self.close()
         if isinstance(error, TimeoutError):
             return PlatformError(f"the {self._name} converter gave no answer within {self._limit_s:g} s.\n{tail}")
