@@ -51,6 +51,7 @@ class Adb:
         PlatformError: an argument that cannot be.
     """
 
+    description = "adb://SERIAL/litert or ncnn, an Android phone with the maker's benchmark program"
     exclusive = False
     resources: tuple[str, ...] = ("latency",)
     runtimes = tuple(PROGRAMS)
