@@ -18,7 +18,7 @@ def lacking(message: str) -> None:
 
 
 def needs(*modules: str) -> None:
-    """End a test module that needs modules which are not installed; they are not imported here."""
+    """End a test, or a test module, that needs modules which are not installed; they are not imported here."""
     if missing := [name for name in modules if find_spec(name) is None]:
         lacking(f"not installed: {', '.join(missing)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from needs import lacking
 from sshd import Sshd, missing
 from stand_in_phone import Phone, environment
 
@@ -14,11 +15,8 @@ from netadapt.platforms.devices import adb_client
 @pytest.fixture
 def sshd(tmp_path_factory, monkeypatch):
     """A real ssh server on loopback; where OpenSSH lacks, the test fails in CI and is skipped elsewhere."""
-    if lacking := missing():
-        message = f"{', '.join(lacking)} missing; run: apt-get install openssh-server openssh-client"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+    if programs := missing():
+        lacking(f"{', '.join(programs)} missing; run: apt-get install openssh-server openssh-client")
     server = Sshd(tmp_path_factory.mktemp("sshd"))
     monkeypatch.setenv("PATH", f"{server.bin}{os.pathsep}{os.environ['PATH']}")
     yield server
