@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from needs import lacking
 
 from netadapt.errors import RunDamaged
 from netadapt.report import write_report
@@ -23,9 +23,7 @@ def browser() -> str:
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if path := shutil.which(name):
             return path
-    if os.environ.get("CI") == "true":
-        pytest.fail("chromium is not installed; apt-get install chromium")
-    pytest.skip("chromium is not installed; apt-get install chromium")
+    lacking("chromium is not installed; apt-get install chromium")
 
 
 def dom_of(browser: str, page: Path, size: str = "1200,2000") -> str:

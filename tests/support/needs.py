@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from typing import NoReturn
 
 import pytest
 
 
-def lacking(message: str) -> None:
+def lacking(message: str) -> NoReturn:
     """End the test, or the collection of a module, because ``message`` is true here."""
     if os.environ.get("CI") == "true":
         pytest.fail(message)
