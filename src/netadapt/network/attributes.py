@@ -158,7 +158,15 @@ def _group_norm(change: Change) -> Attributes:
     if not isinstance(original, nn.GroupNorm) or change.inputs is None:
         return {}
     channels = int(change.inputs.sum())
-    return {"num_channels": channels, "num_groups": channels * original.num_groups // original.num_channels}
+    return {
+        "num_channels": channels,
+        "num_groups": max(1, channels * original.num_groups // original.num_channels),  # one of all stays one
+    }
+
+
+def _layer_norm(change: Change) -> Attributes:
+    """Follow the scale; a norm without one is told by its attribute alone and stays."""
+    return {} if change.module.weight is None else {"normalized_shape": change.shape("weight")}
 
 
 def _zero_pad_shortcut(change: Change) -> Attributes:
@@ -185,6 +193,8 @@ def _attention(change: Change) -> Attributes:
 register_attribute_fixer(_ConvNd, _convolution, attributes=("in_channels", "out_channels", "groups"))
 register_attribute_fixer(_NormBase, _norm, attributes=("num_features",))
 register_attribute_fixer(_InstanceNorm, _norm, attributes=("num_features",), channels=True)
+register_attribute_fixer(nn.LayerNorm, _layer_norm, attributes=("normalized_shape",))
+register_attribute_fixer(nn.RMSNorm, _layer_norm, attributes=("normalized_shape",))
 register_attribute_fixer(nn.GroupNorm, _group_norm, attributes=("num_channels", "num_groups"), channels=True)
 register_attribute_fixer(
     nn.Linear,

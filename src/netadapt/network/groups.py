@@ -56,8 +56,15 @@ def build_groups(found: Propagation) -> Grouping:
         group_of_component[mine], unit_of_component[mine] = index, np.arange(len(mine))
     group_of, unit_of = group_of_component[component], unit_of_component[component]
     uses = _uses(slots, group_of, unit_of, [len(mine) for mine in members])
+    mixed = _mixed(found.atoms, component)
     groups = tuple(
-        ChannelGroup(name, len(mine), tuple(dict.fromkeys(layer_of(use.tensor) for use in axes)), tuple(axes))
+        ChannelGroup(
+            name,
+            len(mine),
+            tuple(dict.fromkeys(layer_of(use.tensor) for use in axes)),
+            tuple(axes),
+            inexact=next((mixed[c] for c in mine.tolist() if c in mixed), ""),
+        )
         for name, mine, axes in zip(_names(uses), members, uses, strict=True)
     )
     return Grouping(groups, _pinned(found.atoms, component, group_of), group_of, unit_of)
@@ -124,6 +131,16 @@ def _uses(slots: list[Slot], group_of: Ints, unit_of: Ints, widths: Sequence[int
                 units = mine[order].reshape(widths[index], -1)
                 uses[index].append(AxisUse(slot.tensor, slot.axis, units, slot.role))
     return uses
+
+
+def _mixed(atoms: Atoms, component: Ints) -> dict[int, str]:
+    """Return by component why its removal changes the values of others, where it does."""
+    reasons: dict[int, str] = {}
+    for note in atoms.mixed:
+        text = f"{note.reason} ({note.where})" if note.where else note.reason
+        for c in np.unique(component[note.atoms]).tolist():
+            reasons.setdefault(c, text)
+    return reasons
 
 
 def _names(uses: Sequence[Sequence[AxisUse]]) -> list[str]:

@@ -57,6 +57,8 @@ class Atoms:
         meetings: pairs of labels that meet element by element, one of which does not vary along all dimensions of the
             other: whether they are tied depends on which dimension shrinks.
         opaque: atoms that stand for a whole tensor of unknown inner structure (network inputs, unknown operations).
+        exact: whether what mixes the statistics of channels pins them; else it is noted in ``mixed``.
+        mixed: atoms whose removal changes a statistic that others are normalised by, and where.
     """
 
     slots: list[Slot] = field(default_factory=list)
@@ -65,6 +67,8 @@ class Atoms:
     splits: list[Tensor] = field(default_factory=list)
     meetings: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     opaque: set[int] = field(default_factory=set)
+    exact: bool = True
+    mixed: list[Pin] = field(default_factory=list)
     count: int = 0
     _by_axis: dict[tuple[str, int], Slot] = field(default_factory=dict)
 
@@ -115,10 +119,17 @@ class Atoms:
 
     def pin(self, labels: Tensor, reason: str, rank: int = RANK_OPERATION, where: str = "") -> None:
         """Forbid the removal of every atom in ``labels``, because of ``reason``, found at the source line ``where``."""
-        atoms = np.unique(compact(labels).numpy())
-        atoms = atoms[atoms >= 0]
-        if atoms.size:
-            self.pins.append(Pin(atoms, reason, rank, where))
+        self.pins += _pins(labels, reason, rank, where)
+
+    def mix(self, labels: Tensor, reason: str, where: str = "") -> None:
+        """Note that removing any of ``labels`` changes the values of the others: pinned if all must be `exact`."""
+        (self.pins if self.exact else self.mixed).extend(_pins(labels, reason, RANK_OPERATION, where))
+
+
+def _pins(labels: Tensor, reason: str, rank: int, where: str) -> list[Pin]:
+    atoms = np.unique(compact(labels).numpy())
+    atoms = atoms[atoms >= 0]
+    return [Pin(atoms, reason, rank, where)] if atoms.size else []
 
 
 def compact(labels: Tensor) -> Tensor:

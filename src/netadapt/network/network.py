@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from netadapt.errors import ModelError, SurgeryError, did_you_mean
 from netadapt.network import surgery
 from netadapt.network.algebra import Forms, build_layers, count_parameters
-from netadapt.network.bench import Bench, prepare
+from netadapt.network.bench import Bench, outputs_of, prepare
 from netadapt.network.constants import find_constant, find_input_size
 from netadapt.network.followers import Choice, followers, options, rehearse
 from netadapt.network.groups import Grouping, build_groups
@@ -59,6 +59,7 @@ class Network:
         channels: for modules whose attributes follow from activations, what goes in and out.
         proof: what was checked by values; ``None`` if `trace` was told not to.
         followers: attributes that follow the widths although nobody registered a fixer, by module.
+        standardised: weights of which an axis is normalised over in ``forward`` (`twins.py`).
         foreign_record: what ``model`` had lost already when it was traced; it is the original here.
     """
 
@@ -69,6 +70,7 @@ class Network:
         self._found, self._choice = found, Choice()
         self._parameters = [name for name, _ in model.named_parameters()]
         self.shapes = found.shapes
+        self.standardised: Set[str] = found.standardised
         self._rebuild()
 
     def _rebuild(self) -> None:
@@ -200,13 +202,26 @@ class Network:
     ) -> None:
         """Check that ``after`` (default: ``shrink(kept, before)``) equals ``before`` with the removed units masked.
 
+        Where units of an inexact group go, values must differ: shapes are compared, and outputs must be finite.
+
         Raises:
             SurgeryError: it does not.
         """
+        have = self.kept_of(before)
+        if any(g.inexact and len(kept.get(g.name, have[g.name])) < len(have[g.name]) for g in self.groups):
+            return self._verify_outputs(before, self.shrink(kept, before) if after is None else after)
         error, scale = difference(self, kept, before, after)
         if not error <= 1e-9 * max(scale, 1e-30):
             raise SurgeryError(
                 f"the shrunk network differs from the masked one by {error:.3g} at outputs up to {scale:.3g}; "
+                "this is a defect: please report it with the model"
+            )
+
+    def _verify_outputs(self, before: nn.Module, after: nn.Module) -> None:
+        old, new = (outputs_of(module, self.example_inputs) for module in (before, after))
+        if [t.shape for t in old] != [t.shape for t in new] or not all(bool(t.isfinite().all()) for t in new):
+            raise SurgeryError(
+                "outputs of the shrunk network are not finite or have another shape; "
                 "this is a defect: please report it with the model"
             )
 

@@ -56,6 +56,7 @@ class Propagation:
         used: canonical names of the parameters and buffers that some operation read.
         shapes: of every parameter and buffer, by canonical name.
         constants: shapes of tensors that are neither, by a name of ours; all their axes are pinned.
+        standardised: weights of which an axis is normalised over in ``forward``: masking them changes what stays.
         sized: calls that take sizes of channels, in order of execution.
     """
 
@@ -66,6 +67,7 @@ class Propagation:
     used: set[str] = field(default_factory=set)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     constants: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    standardised: set[str] = field(default_factory=set)
     names: Counter[str] = field(default_factory=Counter)
 
     def constant(self, shape: Sequence[int]) -> Value:
@@ -183,8 +185,8 @@ class Operation:
         if axis is None:
             return none((size,))
         sizes = self.state.shapes.get(parameter.name) or self.state.constants[parameter.name]
-        whole = self.atoms.axis(parameter.name, axis, sizes[axis], role)
-        return whole.narrow(0, parameter.starts.get(axis, 0), size)
+        whole, behind = self.atoms.axis(parameter.name, axis, sizes[axis], role), parameter.folded_behind(axis)
+        return whole.narrow(0, parameter.starts.get(axis, 0), size // behind).repeat_interleave(behind)
 
     def tie(self, a: Tensor, b: Tensor) -> None:
         """Let labels only be removed together."""
@@ -193,6 +195,16 @@ class Operation:
     def pin(self, labels: Tensor, reason: str) -> None:
         """Keep what ``labels`` name, because of ``reason``; the source line is remembered beside it."""
         self.atoms.pin(labels, reason, where=self.where)
+
+    def mix(self, labels: Tensor, reason: str) -> None:
+        """Tell that removing any of ``labels`` changes the values of the others, because of ``reason``."""
+        self.atoms.mix(labels, reason, where=self.where)
+
+    def mix_axes(self, parameter: Parameter, dims: Iterable[int], reason: str) -> None:
+        """Tell the same of some axes of a weight: a statistic over them is used on the weight itself."""
+        self.state.standardised.add(parameter.name)
+        for dim in dims:
+            self.mix(self.axis(parameter, dim), reason)
 
     def settle(self, labels: Tensor, dims: Iterable[int], reason: str) -> Tensor:
         """Let ``labels`` lose nothing along ``dims``: what lies along them goes as a whole, or stays, by ``reason``.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from netadapt.network import surgery
+from netadapt.network import surgery, twins
 from netadapt.network.bench import SHAPES_ONLY, Bench, batch_of, distance, outputs_of, telling
 from netadapt.network.source import SourceLine, line_of_error
 
@@ -90,8 +90,15 @@ def prove(network: Network, bench: Bench, *, first_passed: bool = False) -> Proo
         failures |= _culprits(bench, rest, attempt)
     for note in bench.notes:
         logger.info("proof of %s: %s", type(network.model).__name__, note)
-    narrow = frozenset() if failures else frozenset(_culprits(bench, network.groups, SINGLE))
+    narrow = frozenset() if failures else _narrow(bench)
     return Proof(failures, bench.covered, batch_of(bench.inputs), tuple(bench.notes), narrow)
+
+
+def _narrow(bench: Bench) -> frozenset[str]:
+    """Return the groups that need two units: what a norm makes of one alone is the same for every input."""
+    exact = [g for g in bench.network.groups if not g.inexact]
+    normalised = {g.name for g in bench.network.groups if g.inexact}
+    return frozenset(normalised.union(_culprits(bench, exact, SINGLE)))
 
 
 def _culprits(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> dict[str, Failure]:
@@ -106,8 +113,18 @@ def _culprits(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> dic
     return found or {g.name: together for g in groups}
 
 
-def _cut(group: ChannelGroup, attempt: int, number: int) -> tuple[int, ...]:
-    """Return units to keep: first a random half, unlike in every group, then a run at the beginning, then one."""
+def _classes(group: ChannelGroup, attempt: int, number: int) -> twins.Ints:
+    """Return the classes of twins of a group that is not exact, unlike in every group and attempt."""
+    return twins.classes_of(group.width, np.random.default_rng([number, group.width, attempt]))
+
+
+def _cut(group: ChannelGroup, attempt: int, number: int, classes: twins.Ints | None = None) -> tuple[int, ...]:
+    """Return units to keep: first a random half, unlike in every group, then a run at the beginning, then one.
+
+    Of ``classes`` of twins one unit each stays, which is drawn.
+    """
+    if classes is not None:
+        return twins.one_of_each(classes, np.random.default_rng([attempt, number, group.width]))
     if attempt == SINGLE:
         return (group.width // 2,)
     fewest = min(2, group.width - 1)  # what fails with a single unit only has a minimum of two
@@ -120,26 +137,34 @@ def _cut(group: ChannelGroup, attempt: int, number: int) -> tuple[int, ...]:
 
 def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> Failure | None:
     """Return why the groups cannot be cut together, ``None`` if they can."""
-    network = bench.network
-    kept = {g.name: _cut(g, attempt, i) for i, g in enumerate(groups)}
+    classes = {g.name: _classes(g, attempt, i) for i, g in enumerate(groups) if g.inexact}
+    kept = {g.name: _cut(g, attempt, i, classes.get(g.name)) for i, g in enumerate(groups)}
     modes = bench.modes if attempt == 0 else ("eval",)
     try:
-        shrunk = surgery.shrink(network, kept, bench.model)
-        got = {mode: bench.outputs(shrunk, mode) for mode in modes}
-        del shrunk
-        with surgery.masked(network, bench.model, kept):
-            for mode in modes:
-                expected = bench.outputs(bench.model, mode)
-                if [t.shape for t in got[mode]] != [t.shape for t in expected]:
-                    return Failure(f"outputs of another shape in {mode} mode: a size is written into forward")
-                limit = RELATIVE * distance(bench.whole[mode], expected) + ABSOLUTE * _largest(expected)
-                if mode != SHAPES_ONLY and not distance(expected, got[mode]) <= limit:
-                    return Failure(
-                        f"values differ from the masked network in {mode} mode: a size is written into forward"
-                    )
+        with twins.twinned(bench.network, bench.model, classes):
+            whole = {mode: bench.outputs(bench.model, mode) for mode in modes} if classes else bench.whole
+            return _difference_in(bench, kept, modes, whole)
     except Exception as error:  # noqa: BLE001  the user's forward may raise anything on other sizes
         first = str(error).strip().splitlines()[:1]
         return Failure(f"{type(error).__name__}: {first[0] if first else ''}", line_of_error(error))
+    return None
+
+
+def _difference_in(
+    bench: Bench, kept: surgery.Kept, modes: Sequence[str], whole: Mapping[str, list[Tensor]]
+) -> Failure | None:
+    """Compare the model shrunk to ``kept`` with the masked one; ``whole`` is what it gives with all units."""
+    shrunk = surgery.shrink(bench.network, kept, bench.model)
+    got = {mode: bench.outputs(shrunk, mode) for mode in modes}
+    del shrunk
+    with twins.masked(bench.network, bench.model, kept):
+        for mode in modes:
+            expected = bench.outputs(bench.model, mode)
+            if [t.shape for t in got[mode]] != [t.shape for t in expected]:
+                return Failure(f"outputs of another shape in {mode} mode: a size is written into forward")
+            limit = RELATIVE * distance(whole[mode], expected) + ABSOLUTE * _largest(expected)
+            if mode != SHAPES_ONLY and not distance(expected, got[mode]) <= limit:
+                return Failure(f"values differ from the masked network in {mode} mode: a size is written into forward")
     return None
 
 

@@ -45,6 +45,8 @@ class ChannelGroup:
         axes: every axis of every parameter and buffer that the units live on.
         minimum: smallest width that may be kept.
         multiple: widths must be a multiple of this where structure demands it (1: free).
+        inexact: why the removal of a unit changes the values of those that stay, with the source line: a norm takes
+            its statistics over them, say. Empty for an exact group, and always where the trace was told ``exact``.
     """
 
     name: str
@@ -53,6 +55,7 @@ class ChannelGroup:
     axes: tuple[AxisUse, ...]
     minimum: int = 1
     multiple: int = 1
+    inexact: str = ""
 
     @property
     def channels(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -230,15 +230,22 @@ def check_version(network: Network, module: nn.Module, there: Masks) -> None:
 def mask_consumers(network: Network, module: nn.Module, kept: Kept) -> None:
     """Make every consumer in ``module`` ignore, in place, the units that are not ``kept``: the oracle of `shrink`."""
     with torch.no_grad():
-        for tensor, factors in _consumed(network, module, kept):
+        for _, tensor, factors in _consumed(network, module, kept):
             for factor in factors:
                 tensor.mul_(factor)
 
 
 @contextlib.contextmanager
-def masked(network: Network, module: nn.Module, kept: Kept) -> Iterator[None]:
-    """Let the consumers in ``module`` use masked weights for a while, see `mask_consumers`, then their own again."""
-    consumed = _consumed(network, module, kept)
+def masked(network: Network, module: nn.Module, kept: Kept, skip: Set[str] = frozenset()) -> Iterator[None]:
+    """Let the consumers in ``module`` use masked weights for a while, see `mask_consumers`, then their own again.
+
+    Args:
+        network: the traced network.
+        module: whose weights are masked; not those that ``skip`` names.
+        kept: as in `shrink`.
+        skip: names of tensors.
+    """
+    consumed = [(t, factors) for name, t, factors in _consumed(network, module, kept) if name not in skip]
     own = [tensor.data for tensor, _ in consumed]
     try:
         for tensor, factors in consumed:
@@ -249,7 +256,7 @@ def masked(network: Network, module: nn.Module, kept: Kept) -> Iterator[None]:
             tensor.data = data
 
 
-def _consumed(network: Network, module: nn.Module, kept: Kept) -> list[tuple[Tensor, list[Tensor]]]:
+def _consumed(network: Network, module: nn.Module, kept: Kept) -> list[tuple[str, Tensor, list[Tensor]]]:
     """Return where units enter that are not ``kept``: tensors of ``module`` with factors of 0 and 1 for their axes."""
     have = kept_of(network, module)
     inputs = {(use.tensor, use.axis) for group in network.groups for use in group.axes if use.role == "input"}
@@ -262,5 +269,5 @@ def _consumed(network: Network, module: nn.Module, kept: Kept) -> list[tuple[Ten
             if (name, axis) in inputs
         ]
         if factors:
-            result.append((tensor, factors))
+            result.append((name, tensor, factors))
     return result

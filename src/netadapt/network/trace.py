@@ -35,7 +35,9 @@ from netadapt.network.surgery import tensors_of
 logger = logging.getLogger("netadapt")
 
 
-def trace(model: nn.Module, example_inputs: Any, *, prove: bool = True, keep: Sequence[str] = ()) -> Network:
+def trace(
+    model: nn.Module, example_inputs: Any, *, prove: bool = True, keep: Sequence[str] = (), exact: bool = True
+) -> Network:
     """Trace a model once and find its channel groups.
 
     Args:
@@ -43,22 +45,27 @@ def trace(model: nn.Module, example_inputs: Any, *, prove: bool = True, keep: Se
         example_inputs: tensor, tuple of arguments or dict of keyword arguments, in the deployed shape with batch.
         prove: check every group by values and pin those that fail; switch off only to look at raw groups.
         keep: qualified module names (or patterns such as ``blocks.0.*``) whose output channels must stay.
+        exact: offer only groups whose removal leaves all other values as they were. ``False`` also offers those over
+            which a norm takes its statistics (`ChannelGroup.inexact`): the residual stream of a transformer, layers
+            with standardised weights. What stays is sliced as exactly, but computes with other statistics, so that
+            only a fine-tune tells what such a cut costs.
 
     Raises:
         ModelError: the model cannot be traced; the message says what, where and what to do.
     """
-    network = Network(model, example_inputs, _follow(model, example_inputs, keep))
+    network = Network(model, example_inputs, _follow(model, example_inputs, keep, exact))
     if prove:
         network.prove()
     return network
 
 
-def _follow(model: nn.Module, inputs: Any, keep: Sequence[str]) -> Propagation:
+def _follow(model: nn.Module, inputs: Any, keep: Sequence[str], exact: bool) -> Propagation:
     """Return what the graph of ``model`` says about its channels."""
     _check_model(model)
     subject = _clean_copy(model)
     _check_forward(subject, inputs)
     state = Propagation(shapes={name: tuple(t.shape) for name, t in tensors_of(subject).items()})
+    state.atoms.exact = exact
     empty = torch.empty(0, dtype=torch.int64)
     state.channels = {name: (empty, empty) for name, part in subject.named_modules() if needs_channels(part)}
     _propagate(_export(subject, inputs), subject, state)
@@ -73,7 +80,12 @@ def _follow_training(model: nn.Module, inputs: Any, state: Propagation) -> None:
     """Let layers that only train mode uses (auxiliary heads) follow what they read; they themselves stay."""
     known = len(state.atoms.slots)
     training = Propagation(
-        atoms=state.atoms, channels=state.channels, used=state.used, shapes=state.shapes, sized=state.sized
+        atoms=state.atoms,
+        channels=state.channels,
+        used=state.used,
+        shapes=state.shapes,
+        sized=state.sized,
+        standardised=state.standardised,
     )
     try:
         exported = _export(model.train(), rebatched(inputs))  # one image may be too few for a batch norm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
@@ -37,6 +38,8 @@ CONSTANT = """
 def elementwise(op: Operation) -> Value:
     """Tie the labels of all tensor arguments as they broadcast."""
     values = op.operands()
+    if (weight := _computed_weight(op, values)) is not None:
+        return weight
     tensors = [t for t in values if isinstance(t, Tensor) and t.ndim]
     merged = reduce(lambda a, b: meet(op, a, b), tensors, none(op.shape))
     for parameter in values:
@@ -122,6 +125,22 @@ def add_parameter(op: Operation, labels: Tensor, parameter: Parameter) -> Tensor
         else:
             op.tie(labels, _placed(atoms, dim + skip, len(shape)))
     return labels
+
+
+def _computed_weight(op: Operation, values: Sequence[Value]) -> Parameter | None:
+    """Return the weight that the result still is: scaled, say, by another one that has a number for each output."""
+    if any(not isinstance(value, Parameter) and varying(value) for value in values):
+        return None  # it meets units of the network: a table of positions, say
+    parameters = sorted((v for v in values if isinstance(v, Parameter)), key=lambda v: -len(v.long))
+    if not parameters or not parameters[0].long or parameters[0].shape != op.shape:
+        return None
+    weight, *others = parameters
+    pairs = [(v, dim, dim + len(op.shape) - len(v.shape)) for v in others for dim in v.long]
+    if any(weight.axes[there] is None for _, _, there in pairs):
+        return None
+    for other, dim, there in pairs:
+        op.tie(op.axis(other, dim), op.axis(weight, there))
+    return weight
 
 
 def _placed(atoms: Tensor, dim: int, rank: int) -> Tensor:

@@ -40,6 +40,8 @@ def reshaped(op: Operation) -> Value:
     """Give new sizes in the same order; where units are spread over several dimensions, one of those shrinks."""
     value = op.value("self")
     if isinstance(value, Parameter) and (view := value.reshaped(op.shape)) is not None:
+        for dim in [dim for dim in value.long if value.axes[dim] not in view.axes]:
+            op.pin(op.axis(value, dim), f"{op.name} folds it into another axis of {value.name}")
         return view
     result, layouts = L.reshape(op.as_labels(value), op.shape)
     op.atoms.splits += layouts
@@ -71,7 +73,7 @@ def expanded(op: Operation) -> Value:
 def sliced(op: Operation) -> Value:
     """Take a part along one dimension: free in batch and space; if its bounds follow units, the proof finds out."""
     value, dim = op.value("self"), op.args["dim"] % len(op.value("self").shape)
-    if isinstance(value, Parameter):
+    if isinstance(value, Parameter) and not value.folded:
         return _parameter_slice(op, value, dim)
     labels = op.as_labels(value)
     whole = op.name == "slice" and op.shape == tuple(labels.shape)
@@ -126,7 +128,7 @@ def _parameter_pieces(op: Operation, value: Parameter, dim: int) -> Value:
 def pieces(op: Operation) -> Value:
     """Equal pieces of the units stay equal: the i-th units of all pieces are tied; of others the proof decides."""
     value, dim = op.value("self"), op.args["dim"]
-    if isinstance(value, Parameter):
+    if isinstance(value, Parameter) and not value.folded:
         return _parameter_pieces(op, value, dim % len(value.shape))
     labels = op.as_labels(value)
     if dim % labels.ndim not in L.varying(labels):

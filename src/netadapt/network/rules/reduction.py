@@ -7,7 +7,7 @@ import re
 from torch import Tensor
 
 from netadapt.network import labels as L
-from netadapt.network.operation import Operation, Value
+from netadapt.network.operation import Operation, Parameter, Value
 from netadapt.network.rules.elementwise import elementwise
 from netadapt.network.rules.registry import rule
 
@@ -45,16 +45,22 @@ def over_space(op: Operation) -> Value:
 
 @rule(REDUCTIONS, kind="pool")
 def reduced(op: Operation) -> Value:
-    """Over some dimensions; over units it mixes them, which no removal leaves exact."""
+    """Over some dimensions; over units it mixes them: a removal changes the result."""
     if "other" in op.args:  # max(a, b)
         return elementwise(op)
-    labels = next(op.tensors())
-    dims = op.args.get("dim")
+    operand, dims = op.operands()[0], op.args.get("dim")
     if isinstance(dims, int):
         dims = [dims]
-    over = {d % labels.ndim for d in dims} if dims and labels.ndim else set(range(labels.ndim))
+    rank = len(operand.shape)
+    over = {d % rank for d in dims} if dims and rank else set(range(rank))
+    if isinstance(operand, Parameter) and len(operand.long) > 1:
+        return _of_a_weight(op, operand, over)
+    labels = op.as_labels(operand)
     if _mixes(op, labels, over):
-        return op.pin_all(f"{op.name} runs over channels")
+        if op.opaque(labels) or op.atoms.exact:
+            return op.pin_all(f"{op.name} runs over channels")
+        op.mix(labels, f"{op.name} runs over channels")
+        labels = L.none(labels.shape)
     small = op.settle(labels, over, f"{op.name} runs over channels")
     small = small.reshape([s for d, s in enumerate(small.shape) if d not in over or op.args.get("keepdim")])
     value = op.node.meta["val"]
@@ -81,6 +87,13 @@ def gated(op: Operation) -> Value:
     first, second = labels.chunk(2, dim)
     op.tie(first, second)
     return L.tidy(first)
+
+
+def _of_a_weight(op: Operation, weight: Parameter, over: set[int]) -> Value:
+    """Keep the axes that are not reduced: what a weight is normalised by, say."""
+    op.mix_axes(weight, over.intersection(weight.long), f"{op.name} runs over an axis of {weight.name}")
+    several = isinstance(op.node.meta["val"], list | tuple)
+    return [weight.reduced(over, s) for s in op.shapes] if several else weight.reduced(over, op.shape)
 
 
 def _mixes(op: Operation, labels: Tensor, over: set[int]) -> bool:
