@@ -1,4 +1,4 @@
-"""Groups over which a norm takes its statistics: offered when asked for, proved with twins, cut as written out by hand."""
+"""Groups over which a norm takes its statistics: offered when asked for, proved with twins, cut as by hand."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Adaptation:
         self._open_resources.callback(self.platform.close)
         listener("prepare", {"what": "tracing the network"})
         start = structure_of(config, model, example_inputs, task)
-        self.network: Network = trace(start, example_inputs, keep=config.model.keep)
+        self.network: Network = trace(start, example_inputs, keep=config.model.keep, exact=config.model.exact)
         needed_mb = 60 * 4e-6 * self.network.parameters()
         self.folder = RunFolder(path, config, needed_mb=needed_mb)
         self._open_resources.callback(self.folder.close)

@@ -41,6 +41,7 @@ class GroupRow:
         width: of the original.
         minimum: the narrowest that a search with default settings makes it.
         macs_share: part of the network's multiply-accumulates that go when it alone is at its minimum.
+        inexact: why the values of what stays change with a removal; empty for an exact group.
     """
 
     name: str
@@ -48,6 +49,7 @@ class GroupRow:
     width: int
     minimum: int
     macs_share: float
+    inexact: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def check(
     task: Task | None = None,
     budget: str = "50%",
     keep: Sequence[str] = (),
+    exact: bool = True,
     quick: bool = False,
     tell: Tell = lambda what: None,
 ) -> Findings:
@@ -126,6 +129,7 @@ def check(
         task: gives the number of images for the forecast, and real batches to time.
         budget: that the forecast is for.
         keep: modules (names or patterns) whose output channels must stay, as in `netadapt.trace`.
+        exact: as in `netadapt.trace`.
         quick: fewer sessions and no forecast.
         tell: told what is being done.
 
@@ -136,7 +140,7 @@ def check(
     """
     Budget.parse(budget)
     tell("tracing the network")
-    network = trace(model, example_inputs, keep=keep)
+    network = trace(model, example_inputs, keep=keep, exact=exact)
     search = SearchSection()
     rows = rows_of(network, search)
     tell(f"measuring {len(rows) + 1} networks on {platform.name}")
@@ -186,7 +190,7 @@ def _groups(network: Network, smallest: dict[str, int]) -> Sequence[GroupRow]:
         vectors[row, row] = smallest[group.name]
     shares = 1 - network.macs_of(vectors) / network.macs()
     return [
-        GroupRow(group.name, group.layers, group.width, smallest[group.name], float(share))
+        GroupRow(group.name, group.layers, group.width, smallest[group.name], float(share), group.inexact)
         for group, share in zip(network.groups, shares, strict=True)
     ]
 

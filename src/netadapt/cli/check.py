@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from netadapt.cli.options import PLATFORM, Json, Model, Platform
+from netadapt.cli.options import PLATFORM, Exact, Json, Model, Platform
 from netadapt.cli.output import result, result_json, working
 from netadapt.errors import MeasurementUnusable
 
@@ -26,6 +26,7 @@ def command(
         list[str] | None,
         typer.Option("--keep", help="Module whose output channels stay, e.g. head or 'blocks.0.*'; repeatable."),
     ] = None,
+    exact: Exact = True,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer sessions, no forecast.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -36,7 +37,7 @@ def command(
     """
     from netadapt.cli.findings import text
 
-    findings, name = _check(model, platform, task, budget, keep or [], quick)
+    findings, name = _check(model, platform, task, budget, keep or [], exact, quick)
     if as_json:
         result_json(findings.to_json() | {"source": model, "platform": name})
     else:
@@ -49,7 +50,7 @@ def command(
 
 
 def _check(
-    source: str, platform_name: str, task_name: str | None, budget: str, keep: list[str], quick: bool
+    source: str, platform_name: str, task_name: str | None, budget: str, keep: list[str], exact: bool, quick: bool
 ) -> tuple[Findings, str]:
     from netadapt.check import check
     from netadapt.models import resolve_model
@@ -67,7 +68,15 @@ def _check(
                 task = resolve_task(task_name, resolution=int(shape[-1]) if len(shape) == 4 else None)
                 check_fit(model, example_inputs, task)
             findings = check(
-                model, example_inputs, platform, task=task, budget=budget, keep=keep, quick=quick, tell=tell
+                model,
+                example_inputs,
+                platform,
+                task=task,
+                budget=budget,
+                keep=keep,
+                exact=exact,
+                quick=quick,
+                tell=tell,
             )
         return findings, platform.name
     finally:

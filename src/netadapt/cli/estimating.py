@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 Told = dict[str, Any]
 
 
-def on_platform(name: str, model: str, tell: Callable[[Network, Platform], Told]) -> Told:
+def on_platform(name: str, model: str, exact: bool, tell: Callable[[Network, Platform], Told]) -> Told:
     """Return what ``tell`` says of a traced network on an open platform.
 
     Args:
         name: of the platform.
         model: MODEL text.
+        exact: as in `netadapt.trace`.
         tell: given both.
     """
     from netadapt.models import resolve_model
@@ -32,7 +33,7 @@ def on_platform(name: str, model: str, tell: Callable[[Network, Platform], Told]
 
     platform = resolve_platform(name)
     try:
-        return tell(trace(*resolve_model(model)), platform)
+        return tell(trace(*resolve_model(model), exact=exact), platform)
     finally:
         platform.close()
 
@@ -40,6 +41,7 @@ def on_platform(name: str, model: str, tell: Callable[[Network, Platform], Told]
 def with_estimator(
     platform: str,
     model: str,
+    exact: bool,
     networks: int,
     kind: str,
     tell: Callable[[Network, Platform, Meter, Estimator], Told],
@@ -49,6 +51,7 @@ def with_estimator(
     Args:
         platform: where.
         model: MODEL text.
+        exact: as in `netadapt.trace`.
         networks: measured to fit it.
         kind: ``network`` or ``table``.
         tell: given the network, the platform, the meter and the estimator.
@@ -71,7 +74,7 @@ def with_estimator(
             )
         return {"platform": opened.name, "kind": kind} | tell(network, opened, meter, estimators["latency"])
 
-    return on_platform(platform, model, told)
+    return on_platform(platform, model, exact, told)
 
 
 def stored(network: Network, platform: Platform) -> Told:

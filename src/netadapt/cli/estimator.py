@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netadapt.cli.estimating import on_platform, stored, with_estimator
-from netadapt.cli.options import Json
+from netadapt.cli.options import Exact, Json
 from netadapt.cli.output import result, result_json, seconds
 
 if TYPE_CHECKING:
@@ -37,24 +37,29 @@ _Kind = Annotated[Kind, typer.Option(help="Fitted to whole networks, or the pape
 
 @app.command()
 def build(
-    platform: _Platform, model: _Model, networks: _Networks = 64, kind: _Kind = Kind.network, as_json: Json = False
+    platform: _Platform,
+    model: _Model,
+    networks: _Networks = 64,
+    kind: _Kind = Kind.network,
+    exact: Exact = True,
+    as_json: Json = False,
 ) -> None:
     """Measure networks and fit.
 
     What is measured stays on disk for every later run.
     """
-    _print(with_estimator(platform, model, networks, kind.value, _facts), as_json)
+    _print(with_estimator(platform, model, exact, networks, kind.value, _facts), as_json)
 
 
 @app.command()
-def show(platform: _Platform, model: _Model, as_json: Json = False) -> None:
+def show(platform: _Platform, model: _Model, exact: Exact = True, as_json: Json = False) -> None:
     """Say what has been measured so far."""
     from netadapt.files import cache_folder
 
     def facts(network: Network, opened: Platform) -> dict[str, Any]:
         return {"platform": opened.name, "cache": str(cache_folder())} | stored(network, opened)
 
-    _print(on_platform(platform, model, facts), as_json)
+    _print(on_platform(platform, model, exact, facts), as_json)
 
 
 @app.command()
@@ -64,6 +69,7 @@ def verify(
     networks: _Networks = 64,
     kind: _Kind = Kind.network,
     unseen: Annotated[int, typer.Option(min=2, help="Networks that it is judged on.")] = 40,
+    exact: Exact = True,
     as_json: Json = False,
 ) -> None:
     """Judge it on networks that it has not seen."""
@@ -72,7 +78,7 @@ def verify(
     def facts(network: Network, opened: Platform, meter: Meter, estimator: Estimator) -> dict[str, Any]:
         return compare(network, opened, estimator, unseen, meter=meter)
 
-    told = with_estimator(platform, model, networks, kind.value, facts)
+    told = with_estimator(platform, model, exact, networks, kind.value, facts)
     if not as_json:
         told.pop("pairs")
     _print(told, as_json)

@@ -43,7 +43,7 @@ def command(
         raise ConfigError(f"--seconds {seconds:g}: allowed are seconds above 0.")
     family, config = Family.read(run), read_config(run)
     variant = variant_at(family, at)
-    network = trace(*original_of(run, model))
+    network = trace(*original_of(run, model), keep=config.model.keep, exact=config.model.exact)
     if variant.widths.keys() != network.widths.keys():
         raise ConfigError(f"{run} is of another network than this MODEL: their channel groups differ.")
     found = _explain(network, family, variant.name, config, platform or config.platform.name, profiles, seconds)

@@ -57,9 +57,18 @@ def _groups(found: Findings) -> str:
         lines.append(
             f"{group.name:<{column}}  {group.width:>5}  {group.minimum:>7}  {share:>10}  {_first(others, _NAMED)}"
         )
-    return f"{len(found.groups)} groups over {layers} layers (MACs saved: by this group alone, at its minimum)\n" + (
-        "\n".join(lines)
-    )
+    told = f"{len(found.groups)} groups over {layers} layers (MACs saved: by this group alone, at its minimum)\n"
+    return told + "\n".join([*lines, *_inexact(found)])
+
+
+def _inexact(found: Findings) -> list[str]:
+    """Return which groups change values of what stays, and why."""
+    reasons: dict[str, list[str]] = {}
+    for group in found.groups:
+        if group.inexact:
+            reasons.setdefault(group.inexact, []).append(group.name)
+    head = ["inexact: a removal changes what stays, so that only a fine-tune tells what it costs"] if reasons else []
+    return head + [f"  {_first(names, _NAMED_PINNED)}: {reason}" for reason, names in reasons.items()]
 
 
 def _first(names: Sequence[str], count: int) -> str:
@@ -76,6 +85,8 @@ def _pinned(found: Findings) -> str:
         return ""
     share = f"{100 * found.pinned_share:.1f} % of the MACs are in layers that no group makes cheaper"
     lines = [f"  {_first(layers, _NAMED_PINNED)}: {text}" for text, layers in together.items()]
+    if any(pin.statistic for pin in found.pinned):
+        lines.append("  --inexact (exact = false under [model]) offers those that only a statistic over channels keeps")
     return f"kept whole ({share})\n" + "\n".join(lines)
 
 

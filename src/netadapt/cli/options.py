@@ -37,4 +37,11 @@ OwnModel = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="section.key=value, e.g. search.decay=0.9; may be repeated.")
 ]
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact/--inexact",
+        help="Inexact: offer also channels over which a norm takes statistics (the residual stream of transformers).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -157,11 +157,12 @@ def _names(uses: Sequence[Sequence[AxisUse]]) -> list[str]:
 
 def _pinned(atoms: Atoms, component: Ints, group_of: Ints) -> tuple[Pinned, ...]:
     """Tell for every layer some of whose output channels stay, the most informative reason."""
-    reasons: dict[int, tuple[int, int, str, str]] = {}
+    reasons: dict[int, tuple[int, int, str, str, bool]] = {}
     for order, pin in enumerate(atoms.pins):
         for c in np.unique(component[pin.atoms]).tolist():
-            reasons[c] = min(reasons.get(c, (99, 0, "", "")), (pin.rank, order, pin.reason, pin.where))
-    single = (98, 0, "all its channels can only be removed together", "")
+            mine = (pin.rank, order, pin.reason, pin.where, pin.statistic)
+            reasons[c] = min(reasons.get(c, (99, 0, "", "", False)), mine)
+    single = (98, 0, "all its channels can only be removed together", "", False)
     pinned: dict[str, Pinned] = {}
     for slot in atoms.slots:
         own = np.arange(slot.start, slot.start + slot.size)
@@ -169,7 +170,7 @@ def _pinned(atoms: Atoms, component: Ints, group_of: Ints) -> tuple[Pinned, ...]
         layer = layer_of(slot.tensor) or slot.tensor
         if slot.role != "output" or not fixed.size or layer in pinned:
             continue
-        *_, reason, where = min(reasons.get(c, single) for c in np.unique(component[fixed]).tolist())
+        *_, reason, where, statistic = min(reasons.get(c, single) for c in np.unique(component[fixed]).tolist())
         part = "" if len(fixed) == slot.size else f"{len(fixed)} of its {slot.size} channels: "
-        pinned[layer] = Pinned(layer, part + reason, where)
+        pinned[layer] = Pinned(layer, part + reason, where, statistic)
     return tuple(pinned.values())

@@ -37,12 +37,16 @@ class Slot:
 
 @dataclass(frozen=True)
 class Pin:
-    """Atoms that must stay, why, and the user's source line as ``file.py:12`` where there is one."""
+    """Atoms that must stay, why, and the user's source line as ``file.py:12`` where there is one.
+
+    ``statistic``: they need not if removals may be inexact.
+    """
 
     atoms: NDArray[np.int64]
     reason: str
     rank: int
     where: str = ""
+    statistic: bool = False
 
 
 @dataclass
@@ -123,13 +127,14 @@ class Atoms:
 
     def mix(self, labels: Tensor, reason: str, where: str = "") -> None:
         """Note that removing any of ``labels`` changes the values of the others: pinned if all must be `exact`."""
-        (self.pins if self.exact else self.mixed).extend(_pins(labels, reason, RANK_OPERATION, where))
+        found = _pins(labels, reason, RANK_OPERATION, where, statistic=True)
+        (self.pins if self.exact else self.mixed).extend(found)
 
 
-def _pins(labels: Tensor, reason: str, rank: int, where: str) -> list[Pin]:
+def _pins(labels: Tensor, reason: str, rank: int, where: str, *, statistic: bool = False) -> list[Pin]:
     atoms = np.unique(compact(labels).numpy())
     atoms = atoms[atoms >= 0]
-    return [Pin(atoms, reason, rank, where)] if atoms.size else []
+    return [Pin(atoms, reason, rank, where, statistic)] if atoms.size else []
 
 
 def compact(labels: Tensor) -> Tensor:

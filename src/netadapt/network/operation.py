@@ -196,9 +196,10 @@ class Operation:
         """Keep what ``labels`` name, because of ``reason``; the source line is remembered beside it."""
         self.atoms.pin(labels, reason, where=self.where)
 
-    def mix(self, labels: Tensor, reason: str) -> None:
-        """Tell that removing any of ``labels`` changes the values of the others, because of ``reason``."""
+    def mix(self, labels: Tensor, reason: str) -> bool:
+        """Tell that removing any of ``labels`` changes the values of others, and return whether it is allowed to."""
         self.atoms.mix(labels, reason, where=self.where)
+        return not self.atoms.exact
 
     def mix_axes(self, parameter: Parameter, dims: Iterable[int], reason: str) -> None:
         """Tell the same of some axes of a weight: a statistic over them is used on the weight itself."""

@@ -83,11 +83,13 @@ class Pinned:
         layer: qualified module name.
         reason: one clause for the user.
         where: the source line that it comes from, as ``file.py:41``; empty if there is none, or it is unknown.
+        statistic: whether that is a statistic over channels: ``trace(exact=False)`` may offer them.
     """
 
     layer: str
     reason: str
     where: str = ""
+    statistic: bool = False
 
     @property
     def text(self) -> str:

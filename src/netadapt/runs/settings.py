@@ -97,6 +97,10 @@ class ModelSection(Section):
     keep: tuple[str, ...] = Field(
         default=(), strict=False, description="channel groups never touched, by name; * and ? are wildcards"
     )
+    exact: bool = Field(
+        default=True,
+        description="only groups whose removal leaves other values as they were; false: also those that a norm sees",
+    )
     first_tune: FirstTune | None = Field(default=None, description="fine-tune before the adaptation")
 
 

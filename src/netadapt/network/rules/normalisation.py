@@ -48,11 +48,11 @@ def group_norm(op: Operation) -> Value:
     labels, count = op.labels("input"), int(op.args["num_groups"])
     channels = vector(labels, 1)
     reason = f"{op.name} mixes the statistics of all channels: removing one would change the others"
-    alone = count == 1 and channels is not None and len(channels) > 1
-    if channels is None or op.opaque(labels) or (alone and op.atoms.exact):
+    if channels is None or op.opaque(labels):
         return op.pin_all(reason)
-    if alone:
-        op.mix(labels, reason)
+    if count == 1 < len(channels):
+        if not op.mix(labels, reason):
+            return op.pin_all(reason)
     else:
         groups = channels.reshape(count, -1)
         op.tie(groups, groups[:, :1])
@@ -71,8 +71,7 @@ def layer_norm(op: Operation) -> Value:
     if not varying(labels) and not op.opaque(labels):
         return labels
     reason = f"{op.name} mixes the statistics of all channels: removing one would change the others"
-    if op.opaque(labels) or op.atoms.exact:
+    if op.opaque(labels) or not op.mix(labels, reason):
         return op.pin_all(reason)
-    op.mix(labels, reason)
     parameters = [value for key in ("weight", "bias") if isinstance(value := op.value(key), Parameter)]
     return reduce(lambda merged, parameter: add_parameter(op, merged, parameter), parameters, labels)

@@ -57,9 +57,9 @@ def reduced(op: Operation) -> Value:
         return _of_a_weight(op, operand, over)
     labels = op.as_labels(operand)
     if _mixes(op, labels, over):
-        if op.opaque(labels) or op.atoms.exact:
-            return op.pin_all(f"{op.name} runs over channels")
-        op.mix(labels, f"{op.name} runs over channels")
+        reason = f"{op.name} runs over channels"
+        if op.opaque(labels) or not op.mix(labels, reason):
+            return op.pin_all(reason)
         labels = L.none(labels.shape)
     small = op.settle(labels, over, f"{op.name} runs over channels")
     small = small.reshape([s for d, s in enumerate(small.shape) if d not in over or op.args.get("keepdim")])
