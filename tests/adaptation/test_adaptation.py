@@ -42,6 +42,21 @@ def test_a_network_is_adapted_to_half_its_latency(tmp_path: Path, mode: str, fil
     assert trace(model, IMAGE).macs() == family.best.resources["macs"]
 
 
+def test_groups_under_a_norm_over_channels_are_cut_when_asked_for(tmp_path: Path) -> None:
+    def normed() -> SmallNet:
+        net = small_net()
+        net.first_norm, net.second_norm = nn.GroupNorm(1, 64), nn.GroupNorm(1, 96)
+        return net
+
+    with pytest.raises(BudgetError, match="exact = false under"):
+        adapt(normed(), IMAGE, Colours(), "50%", run=tmp_path / "exact", **QUICK)
+    family = adapt(normed(), IMAGE, Colours(), "50%", run=tmp_path / "run", exact=False, uniform=False, **QUICK)
+    assert family.best.resources["latency"] <= 0.5 * family.initial.resources["latency"]
+    best = load(family.best.folder, model=normed())
+    assert best.first_norm.num_channels == family.best.widths["first"] < 64
+    assert trace(best, IMAGE, exact=False).macs() == family.best.resources["macs"]
+
+
 def test_the_run_folder_has_everything_that_its_user_needs(tmp_path: Path) -> None:
     run(tmp_path / "run")
     names = {path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*")}

@@ -74,10 +74,10 @@ def test_what_is_pinned_is_told_with_reason_line_and_share(cli, tmp_path) -> Non
     lines = [number for number, line in enumerate(STUBBORN.splitlines(), 1) if "softmax" in line or "view" in line]
     softmax, view = (f"stubborn.py:{number}" for number in lines)
     pinned = {pin["layer"]: pin for pin in told["pinned"]}
-    assert pinned["first"] == {"layer": "first", "reason": "softmax runs over channels", "where": softmax}
+    assert pinned["first"] == {"layer": "first", "reason": "softmax runs over channels", "where": softmax, "statistic": False}
     assert pinned["second"]["reason"].startswith("tied to the constant 16 (self._dim) in forward")
     assert pinned["second"]["where"] == view
-    assert pinned["fc"] == {"layer": "fc", "reason": "its channels are the network's output", "where": ""}
+    assert (pinned["fc"]["reason"], pinned["fc"]["where"]) == ("its channels are the network's output", "")
     free, fixed = 64 * 16 * 24 + 24 * 4, 64 * (3 * 16 + 16 * 16)
     assert abs(told["pinned_share"] - fixed / (free + fixed)) < 1e-12
     answer = cli("check", source, "-p", "simulated", "--quick", "--keep", "th*")
@@ -90,3 +90,28 @@ def test_keep_that_names_nothing_is_refused_with_a_suggestion(cli, source: str) 
     answer = cli("check", source, "-p", "simulated", "--quick", "--keep", "33")
     assert answer.code == 2
     assert "keep names '33', which is no module" in answer.err and "did you mean" in answer.err
+
+
+NORMED = """
+import torch
+from torch import nn
+
+
+def build():
+    layers = nn.Conv2d(3, 16, 1), nn.GroupNorm(1, 16), nn.ReLU(), nn.Conv2d(16, 24, 1), nn.ReLU(), nn.Conv2d(24, 4, 1)
+    return nn.Sequential(*layers), torch.zeros(1, 3, 8, 8)
+"""
+
+
+def test_what_only_a_statistic_keeps_is_offered_on_request(cli, tmp_path) -> None:
+    (tmp_path / "normed.py").write_text(NORMED)
+    source = f"{tmp_path}/normed.py:build"
+    answer = cli("check", source, "-p", "simulated", "--quick")
+    assert "--inexact (exact = false under [model]) offers" in answer.out
+    answer = cli("check", source, "-p", "simulated", "--quick", "--inexact")
+    assert "2 groups" in answer.out and "0: group_norm mixes the statistics of all channels" in answer.out
+    assert "only a fine-tune tells what it costs" in answer.out and "--inexact" not in answer.out
+    told = json.loads(cli("check", source, "-p", "simulated", "--quick", "--inexact", "--json").out)
+    assert [bool(group["inexact"]) for group in told["groups"]] == [True, False]
+    told = json.loads(cli("estimator", "show", "simulated", "--model", source, "--inexact", "--json").out)
+    assert told["platform"].startswith("simulated")

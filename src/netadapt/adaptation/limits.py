@@ -84,7 +84,9 @@ def measure_floor(
     smallest = smallest_widths(network, search)
     if smallest == network.widths:
         reasons = "\n  ".join(f"{pinned.layer}: {pinned.text}" for pinned in network.pinned[:5])
-        raise BudgetError(f"No channel of this network can be removed:\n  {reasons}\nSee: netadapt check MODEL.")
+        offered = any(pinned.statistic for pinned in network.pinned)
+        more = " --inexact, and exact = false under [model]." if offered else "."
+        raise BudgetError(f"No channel of this network can be removed:\n  {reasons}\nSee: netadapt check MODEL{more}")
     (floor,) = metering.measure_widths(np.array([network.vector(smallest)]))
     for name, limit in budget.items():
         if floor[name] > limit:

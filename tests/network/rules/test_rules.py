@@ -132,15 +132,16 @@ def test_what_meets_a_tensor_written_to_in_parts_is_pinned_and_nothing_behind_it
     assert {p.layer for p in network.pinned if "made in forward" in p.reason} == {"left", "right"}
 
 
-def test_computed_weights_are_pinned():
+def test_a_standardised_weight_pins_its_inputs_and_may_lose_outputs():
     class Standardised(nn.Conv2d):
         def forward(self, x):
             weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
             return F.conv2d(x, weight, self.bias)
 
     network = trace(nn.Sequential(nn.Conv2d(3, 8, 1), Standardised(8, 6, 1), nn.Conv2d(6, 4, 1)), IMAGE)
-    assert network.groups == ()
+    assert network.widths == {"1": 6} and network.equals_masked({"1": [0, 3, 4]}) < 1e-10
     assert {p.layer for p in network.pinned} == {"0", "2"}
+    assert "mean runs over an axis of 1.weight" in network.pinned[0].reason and network.pinned[0].statistic
     assert network.macs() == 2 * 64 * (3 * 8 + 8 * 6 + 6 * 4)
 
 
