@@ -21,6 +21,7 @@ from netadapt.network.bench import outputs_of
 from netadapt.network.surgery import mask_consumers
 
 EXACT = 1e-9  # of the largest output, in double precision
+ADAPTABLE = 0.5  # the pinned share of MACs up to which a network counts as adaptable
 
 
 def ours(name: str, seed: int) -> dict[str, Any]:
@@ -33,8 +34,8 @@ def ours(name: str, seed: int) -> dict[str, Any]:
     Returns:
         ``trace_s``, ``export_s`` (processor seconds; of the whole trace and of torch.export in it), ``memory_mb`` (peak
         of the process up to the end of the trace, 10^6 bytes), ``weights_mb``, ``macs``, ``parameters``, ``side``,
-        ``groups``, ``pinned_share``, ``reasons`` (of what is pinned, by share of MACs), ``notes`` of the proof, and
-        ``cut``, see `cut`.
+        ``groups``, ``pinned_share``, ``reasons`` (of what is pinned, by share of MACs), ``notes`` of the proof,
+        ``cut``, see `cut`, and where more than `ADAPTABLE` is pinned ``inexact``, see `inexact`; else ``None``.
     """
     model, example = build(name, seed)
     with _exports_timed() as exports:
@@ -55,7 +56,41 @@ def ours(name: str, seed: int) -> dict[str, Any]:
         "reasons": _reasons(network),
         "notes": list(network.proof.notes) if network.proof else [],
         "cut": cut(network, model, example, seed),
+        "inexact": inexact(model, example, seed) if network.pinned_share > ADAPTABLE else None,
     }
+
+
+def inexact(model: nn.Module, example: Tensor, seed: int) -> dict[str, Any]:
+    """Trace with groups over which a norm takes its statistics, and cut them all.
+
+    Values then differ from a masked original by nature; that they are the right ones, the proof of `trace` has found
+    out with copies of units, in double precision.
+
+    Returns:
+        ``groups``, ``inexact_groups``, ``pinned_share`` and ``reasons`` as of `ours`; ``outcome``: ``runs``,
+        ``nothing to cut``, ``wrong shape``, ``not finite`` or ``wrong count of parameters``.
+    """
+    network = trace(model, example, exact=False)
+    return {
+        "groups": len(network.groups),
+        "inexact_groups": sum(bool(group.inexact) for group in network.groups),
+        "pinned_share": round(network.pinned_share, 4),
+        "reasons": _reasons(network),
+        "outcome": _outcome_inexact(network, model, example, seed),
+    }
+
+
+def _outcome_inexact(network: Network, model: nn.Module, example: Tensor, seed: int) -> str:
+    kept = _halves(network, seed)
+    if not kept:
+        return "nothing to cut"
+    shrunk, wanted = network.shrink(kept), network.parameters({n: len(k) for n, k in kept.items()})
+    if sum(p.numel() for p in shrunk.parameters()) != wanted:
+        return "wrong count of parameters"
+    got, whole = outputs_of(shrunk, example), outputs_of(model, example)
+    if [t.shape for t in got] != [t.shape for t in whole]:
+        return "wrong shape"
+    return "runs" if all(bool(torch.isfinite(t).all()) for t in got) else "not finite"
 
 
 @contextlib.contextmanager
@@ -104,7 +139,7 @@ def cut(network: Network, model: nn.Module, example: Tensor, seed: int) -> dict[
         return {"outcome": "nothing to cut"}
     inputs = example.double()
     whole = outputs_of(copy.deepcopy(model).double(), inputs)
-    kept = {group.name: _kept(group, [seed, index]) for index, group in enumerate(network.groups)}
+    kept = _halves(network, seed)
     masked = copy.deepcopy(model).double()
     mask_consumers(network, masked, kept)
     expected = outputs_of(masked, inputs)
@@ -118,6 +153,11 @@ def cut(network: Network, model: nn.Module, example: Tensor, seed: int) -> dict[
     worst, effect = _relative(got, expected), _relative(expected, whole)
     outcome = "equal" if worst <= EXACT else "wrong values"
     return {"outcome": outcome, "difference": float(f"{worst:.3g}"), "effect": float(f"{effect:.3g}")}
+
+
+def _halves(network: Network, seed: int) -> dict[str, list[int]]:
+    """Return about half of the units of every group."""
+    return {group.name: _kept(group, [seed, index]) for index, group in enumerate(network.groups)}
 
 
 def _kept(group: ChannelGroup, seed: list[int]) -> list[int]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from coverage_ours import cut, ours
+from coverage_ours import cut, inexact, ours
 from torch import nn
 
 from netadapt.network import trace
@@ -44,3 +44,15 @@ def test_other_values_are_wrong_values(monkeypatch):
     with torch.no_grad():
         other = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1)).eval()
     assert cut(network, other, example, 0)["outcome"] == "wrong values"
+
+
+def test_where_norms_keep_half_the_macs_inexact_groups_are_looked_at():
+    told = ours("timm:test_efficientnet_ln", 0)
+    assert told["pinned_share"] > 0.5
+    more = told["inexact"]
+    assert more["outcome"] == "runs" and more["pinned_share"] < 0.1 and 0 < more["inexact_groups"] <= more["groups"]
+    assert ours("timm:test_resnet", 0)["inexact"] is None
+
+
+def test_inexact_groups_that_do_not_exist_are_not_cut():
+    assert inexact(nn.Conv2d(3, 4, 1).eval(), torch.randn(1, 3, 4, 4), 0)["outcome"] == "nothing to cut"

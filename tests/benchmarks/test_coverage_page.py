@@ -34,11 +34,16 @@ def ours(outcome="equal", pinned=0.1, ratio=3.0, memory=500.0):
     }  # fmt: skip
 
 
+INEXACT = {
+    "groups": 4, "inexact_groups": 3, "pinned_share": 0.2, "outcome": "runs",
+    "reasons": [{"reason": "the rest", "share": 0.2}],
+}  # fmt: skip
 FOUND = {
     "torchvision:a": {"ours": ours(), "theirs": COST | {"outcome": "equal", "difference": 1e-15}},
     "timm:b": {"ours": ours(pinned=0.7, ratio=6.0), "theirs": COST | {"failure": "KeyError: 3 at x.py:1"}},
     "timm:c": {"ours": ours("wrong values", memory=5000.0), "theirs": COST | {"failure": "needs more than 8 GB of"}},
     "timm:d": {"ours": ours("nothing to cut", pinned=1.0), "theirs": None},
+    "timm:f": {"ours": ours("nothing to cut", pinned=1.0) | {"inexact": INEXACT}, "theirs": None},
     "timm:e": {"ours": COST | {"failure": "ModelError: no", "version": "abd"}, "theirs": None},
 }
 
@@ -47,8 +52,8 @@ def test_totals_count_every_outcome_once():
     counted = totals(FOUND)
     assert list(counted) == ["torchvision, classifiers", "timm"]
     row = counted["timm"]
-    assert [row[key] for key in ("networks", "not_traced", "cut_equal", "nothing_to_cut", "wrong")] == [4, 1, 1, 1, 1]
-    assert row["half_adaptable"] == 1
+    assert [row[key] for key in ("networks", "not_traced", "cut_equal", "nothing_to_cut", "wrong")] == [5, 1, 1, 2, 1]
+    assert (row["half_adaptable"], row["half_adaptable_inexact"]) == (1, 2)
     assert (row["ratio_worst"], row["ratio_above_limit"], row["memory_above_limit"]) == (6.0, 1, 1)
     assert row["torch_pruning"] == {"error": 1, "out of bounds": 1}
 
@@ -64,6 +69,7 @@ def test_the_page_names_what_is_refused_and_why():
     assert "`timm:e`: ModelError: no" in refused
     assert "`timm:b`: 70 % pinned, equal: 70 % a \\| reason &lt;here>" in refused
     assert "`timm:c`" in refused
+    assert "with inexact groups 20 % pinned (3 inexact groups, runs): 20 % the rest" in refused
     assert "`torchvision:a`" not in refused
     assert text.count("\n| `t") == len(FOUND)
-    assert "not run" in text and "`abc` (4 networks) and `abd` (1 networks)" in text
+    assert "not run" in text and "`abc` (5 networks) and `abd` (1 networks)" in text

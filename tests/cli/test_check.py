@@ -74,7 +74,12 @@ def test_what_is_pinned_is_told_with_reason_line_and_share(cli, tmp_path) -> Non
     lines = [number for number, line in enumerate(STUBBORN.splitlines(), 1) if "softmax" in line or "view" in line]
     softmax, view = (f"stubborn.py:{number}" for number in lines)
     pinned = {pin["layer"]: pin for pin in told["pinned"]}
-    assert pinned["first"] == {"layer": "first", "reason": "softmax runs over channels", "where": softmax, "statistic": False}
+    assert pinned["first"] == {
+        "layer": "first",
+        "reason": "softmax runs over channels",
+        "where": softmax,
+        "statistic": False,
+    }
     assert pinned["second"]["reason"].startswith("tied to the constant 16 (self._dim) in forward")
     assert pinned["second"]["where"] == view
     assert (pinned["fc"]["reason"], pinned["fc"]["where"]) == ("its channels are the network's output", "")
