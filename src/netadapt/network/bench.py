@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from netadapt.network import surgery
 from netadapt.network.batch_norm import call
+from netadapt.network.spread import spread
 
 if TYPE_CHECKING:
     from netadapt.network.network import Network
@@ -185,12 +186,24 @@ def _random(shape: Sequence[int], generator: torch.Generator, scale: float = 1.0
 
     Of many numbers only the first million are drawn and then repeated; as that is a prime, no two channels are alike.
     """
-    reach, count = 3**0.5 * scale, math.prod(shape)
-    drawn = torch.empty(min(count, _DRAWN), dtype=torch.float64)
-    drawn.uniform_(shift - reach, shift + reach, generator=generator)
+    count = math.prod(shape)
+    drawn = _drawn(min(count, _DRAWN), generator, scale, shift)
     if count > _DRAWN:
         drawn = drawn.repeat(-(-count // _DRAWN))[:count]
     return drawn.reshape(tuple(shape))
+
+
+def _drawn(count: int, generator: torch.Generator, scale: float, shift: float) -> Tensor:
+    reach = 3**0.5 * scale
+    return torch.empty(count, dtype=torch.float64).uniform_(shift - reach, shift + reach, generator=generator)
+
+
+def _weight(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """Return random values for a parameter; those of a big one overlap in memory."""
+    fan_in = tensor[0].numel() if tensor.ndim > 1 else 1
+    scale, shift = ((2.0 / fan_in) ** 0.5, 0.0) if fan_in > 1 else (0.3, 0.5)
+    big = spread(tensor.shape, lambda count: _drawn(count, generator, scale, shift).to(tensor.device))
+    return _random(tensor.shape, generator, scale, shift).to(tensor.device) if big is None else big
 
 
 def _own(_: str, tensor: Tensor) -> Tensor:
@@ -208,10 +221,8 @@ def _randomised(model: nn.Module) -> nn.Module:
             return tensor
         part, _, own = name.rpartition(".")
         if name in parameters:
-            fan_in = tensor[0].numel() if tensor.ndim > 1 else 1
-            scale, shift = ((2.0 / fan_in) ** 0.5, 0.0) if fan_in > 1 else (0.3, 0.5)
-            value = _random(tensor.shape, generator, scale, shift)
-        elif part in norms and own == "running_mean":
+            return _weight(tensor, generator)
+        if part in norms and own == "running_mean":
             value = _random(tensor.shape, generator, 0.3)
         elif part in norms and own == "running_var":
             value = _random(tensor.shape, generator, 0.1, 1.0)

@@ -124,7 +124,7 @@ def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> Fa
     kept = {g.name: _cut(g, attempt, i) for i, g in enumerate(groups)}
     modes = bench.modes if attempt == 0 else ("eval",)
     try:
-        shrunk = surgery.shrink(network, kept, bench.model)
+        shrunk = surgery.shrink(network, kept, bench.model, borrow=True)
         got = {mode: bench.outputs(shrunk, mode) for mode in modes}
         del shrunk
         with surgery.masked(network, bench.model, kept):
