@@ -48,6 +48,7 @@ class Bench:
         covered: the modes that a proof on this bench speaks for.
         notes: what could not be checked, and why.
         whole: outputs of the whole model by mode.
+        narrower: the same of a shrunk version that all groups were proved with.
     """
 
     network: Network
@@ -57,6 +58,7 @@ class Bench:
     covered: tuple[str, ...] = ("eval",)
     notes: list[str] = field(default_factory=list)
     whole: dict[str, list[Tensor]] = field(default_factory=dict)
+    narrower: Bench | None = None
 
     def outputs(self, module: nn.Module, mode: str) -> list[Tensor]:
         """Return the outputs of a version of the model."""

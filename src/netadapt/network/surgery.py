@@ -163,14 +163,13 @@ def slice_module(
 
 
 def _sliced(tensor: Tensor, positions: Mapping[int, NDArray[np.int64]]) -> Tensor:
+    """Take entries along all axes at once: one axis after the other, there would be big tensors in between."""
     picked = {axis: p for axis, p in positions.items() if len(p) < tensor.shape[axis]}
-    if len(picked) > 1:  # all axes at once: one by one, there would be big tensors in between
-        sizes = tensor.shape[: max(picked) + 1]
-        mesh = np.ix_(*(picked.get(axis, np.arange(size)) for axis, size in enumerate(sizes)))
-        return tensor[tuple(torch.from_numpy(p).to(tensor.device) for p in mesh)]
-    for axis, p in picked.items():
-        tensor = tensor.index_select(axis, torch.from_numpy(p).to(tensor.device))
-    return tensor
+    if not picked:
+        return tensor
+    sizes = tensor.shape[: max(picked) + 1]
+    mesh = np.ix_(*(picked.get(axis, np.arange(size)) for axis, size in enumerate(sizes)))
+    return tensor[tuple(torch.from_numpy(p).to(tensor.device) for p in mesh)]
 
 
 def copy_with(source: nn.Module, change: Callable[[str, Tensor], Tensor], *, borrow: bool = False) -> nn.Module:
