@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("netadapt")
 
 SINGLE = 2  # the attempt with one unit of every group
-_FEW = 2
 # Of the effect of the masking, of the outputs: instance norms of nearly constant channels amplify rounding to 4e-12.
 RELATIVE, ABSOLUTE = 1e-7, 1e-11
 
@@ -86,11 +85,12 @@ def prove(network: Network, bench: Bench, *, first_passed: bool = False) -> Proo
     if not network.groups:
         return Proof()
     failures = {} if first_passed else _culprits(bench, network.groups, 0)
-    smaller = bench if failures or bench.narrower is None else bench.narrower
-    failures |= _culprits(smaller, [g for g in network.groups if g.name not in failures], 1)
+    bench = bench if failures else bench.narrower or bench
+    failures |= _culprits(bench, [g for g in network.groups if g.name not in failures], 1)
+    bench = bench if failures else bench.narrower or bench
     for note in bench.notes:
         logger.info("proof of %s: %s", type(network.model).__name__, note)
-    narrow = frozenset() if failures else frozenset(_culprits(smaller, network.groups, SINGLE))
+    narrow = frozenset() if failures else frozenset(_culprits(bench, network.groups, SINGLE))
     return Proof(failures, bench.covered, batch_of(bench.inputs), tuple(bench.notes), narrow)
 
 
@@ -106,15 +106,18 @@ def _culprits(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> dic
     return found or {g.name: together for g in groups}
 
 
-def _cut(units: Sequence[int], attempt: int, number: int) -> tuple[int, ...]:
-    """Return units to keep: first a random third, unlike in every group, then a run at the beginning, then one."""
+def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int) -> tuple[int, ...]:
+    """Return units to keep: first a random third, unlike in every group, then a run at the beginning, then one.
+
+    What fails with a single unit only has a minimum of two: no attempt but the last keeps less. Of ``units``, what is
+    left after the attempts before, the first attempt leaves three, for the next ones to have something to remove.
+    """
     width = len(units)
     if attempt == SINGLE:
         return (units[width // 2],)
-    fewest = min(_FEW, width - 1)  # what fails with a single unit only has a minimum of two
     if attempt == 1:
-        return tuple(units[: max(fewest, width * 2 // 5)])
-    rng = np.random.default_rng([number, width])
+        return tuple(units[: max(min(2, group.width - 1), width * 2 // 5)])
+    rng, fewest = np.random.default_rng([number, width]), min(3, group.width - 1)
     count = int(rng.integers(max(fewest, width // 4), max(fewest, width // 2) + 1))
     return tuple(units[i] for i in sorted(rng.choice(width, count, replace=False).tolist()))
 
@@ -123,7 +126,7 @@ def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> Fa
     """Return why the groups cannot be cut together, ``None`` if they can."""
     network = bench.network
     have = surgery.kept_of(network, bench.model)
-    kept = {g.name: _cut(have[g.name], attempt, i) for i, g in enumerate(groups)}
+    kept = {g.name: _cut(g, have[g.name], attempt, i) for i, g in enumerate(groups)}
     modes = bench.modes if attempt == 0 else ("eval",)
     try:
         shrunk = surgery.shrink(network, kept, bench.model, borrow=True)
@@ -141,9 +144,9 @@ def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> Fa
     except Exception as error:  # noqa: BLE001  the user's forward may raise anything on other sizes
         first = str(error).strip().splitlines()[:1]
         return Failure(f"{type(error).__name__}: {first[0] if first else ''}", line_of_error(error))
-    if len(groups) == len(network.groups) and all(len(units) > _FEW for units in kept.values()):
+    if len(groups) == len(network.groups):
         # what equals the masked original stands for it from now on: it costs less to run
-        bench.narrower = replace(bench, model=shrunk, whole=got)
+        bench.narrower = replace(bench, model=shrunk, whole=got, narrower=None)
     return None
 
 

@@ -8,18 +8,19 @@ convolutions get it a few rows at a time. What is masked is what the operators g
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-BIG = 1_000_003  # numbers; a smaller tensor is an ordinary one
+BIG = 500_000  # numbers; a smaller tensor is an ordinary one
 _POOL, _LEAST_STEP = 250_000, 7
-_PIECE = 1_000_000  # numbers at a time: they stay in the processor's cache
+_PIECE = 500_000  # numbers at a time: they stay in the processor's cache
 
 _BY_ROWS = {F.linear, torch.conv1d, torch.conv2d, torch.conv3d}
 
@@ -63,6 +64,19 @@ def spread(shape: Sequence[int], draw: Callable[[int], Tensor]) -> Tensor | None
         return None
     strides = [math.prod(shape[dim + 1 :]) for dim in range(1, len(shape))]
     return Spread(draw(count).as_strided(tuple(shape), (step, *strides)), requires_grad=False)
+
+
+@contextlib.contextmanager
+def masked_in_use(parameter: nn.Parameter, factors: Sequence[Tensor]) -> Iterator[None]:
+    """Let operators get a parameter times ``factors`` for a while, without a copy that lasts as long."""
+    kind, spread_for_now = type(parameter), cast(Spread, parameter)
+    parameter.__class__ = Spread
+    spread_for_now.factors = factors
+    try:
+        yield
+    finally:
+        del spread_for_now.factors
+        parameter.__class__ = kind
 
 
 def _masked(value: Any) -> Any:

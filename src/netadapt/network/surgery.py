@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from netadapt.errors import ModelError, did_you_mean
 from netadapt.network.attributes import Change, changed_attributes, followed
-from netadapt.network.spread import Spread
+from netadapt.network.spread import BIG, Spread, masked_in_use
 from netadapt.network.standalone import set_sizes
 
 if TYPE_CHECKING:
@@ -255,21 +255,24 @@ def mask_consumers(network: Network, module: nn.Module, kept: Kept) -> None:
 @contextlib.contextmanager
 def masked(network: Network, module: nn.Module, kept: Kept) -> Iterator[None]:
     """Let the consumers in ``module`` use masked weights for a while, see `mask_consumers`, then their own again."""
-    consumed = _consumed(network, module, kept)
-    own = [tensor.data for tensor, _ in consumed]
+    with contextlib.ExitStack() as stack:
+        for tensor, factors in _consumed(network, module, kept):
+            stack.enter_context(_masked_tensor(tensor, factors))
+        yield
+
+
+@contextlib.contextmanager
+def _masked_tensor(tensor: Tensor, factors: list[Tensor]) -> Iterator[None]:
+    if isinstance(tensor, nn.Parameter) and type(tensor) in (Spread, nn.Parameter) and tensor.numel() >= BIG:
+        with masked_in_use(tensor, factors):
+            yield
+        return
+    own = tensor.data
+    tensor.data = functools.reduce(torch.mul, factors, own)
     try:
-        for tensor, factors in consumed:
-            if isinstance(tensor, Spread):
-                tensor.factors = factors
-            else:
-                tensor.data = functools.reduce(torch.mul, factors, tensor.data)
         yield
     finally:
-        for (tensor, _), data in zip(consumed, own, strict=True):
-            if isinstance(tensor, Spread):
-                tensor.factors = ()
-            else:
-                tensor.data = data
+        tensor.data = own
 
 
 def _consumed(network: Network, module: nn.Module, kept: Kept) -> list[tuple[Tensor, list[Tensor]]]:
