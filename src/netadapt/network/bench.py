@@ -35,7 +35,7 @@ _STOCHASTIC_DEPTH = ("DropPath", "StochasticDepth")  # of timm and torchvision: 
 # Multiply-accumulates that one forward pass of the proof may cost before smaller images are tried, and how small: with
 # batch norms there must be more than one pixel per image at the end, or all that train mode shows is signs.
 _AFFORDABLE_MACS, _GRANULE, _SMALLEST, _SMALLEST_WITH_NORMS = 5e8, 32, 32, 64
-_EXPENSIVE_MACS = 4e9  # of one forward pass on the example, from where a narrow version is asked first
+_EXPENSIVE_MACS = 4e9  # of one forward pass, from where a narrow version is asked first
 _NARROW = 8  # part of the units of a version that costs little to run
 _DRAWN = 1_000_003
 
@@ -295,8 +295,9 @@ def _has_batch_norm(model: nn.Module) -> bool:
 
 
 def _cost(inputs: Any, network: Network) -> float:
-    """Return the multiply-accumulates of one forward pass, where the images are those of the example."""
-    return network.macs() * batch_of(inputs) / max(batch_of(network.example_inputs), 1)
+    """Return about how many multiply-accumulates one forward pass takes."""
+    sizes = [sum(t.numel() for t in tree_leaves(x) if isinstance(t, Tensor)) for x in (inputs, network.example_inputs)]
+    return network.macs() * sizes[0] / max(sizes[1], 1)
 
 
 def _smaller(inputs: Any, network: Network) -> Any:

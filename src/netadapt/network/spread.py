@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 BIG = 500_000  # numbers; a smaller tensor is an ordinary one
-_POOL, _LEAST_STEP = 250_000, 7
+_POOL, _LEAST_STEP = 100_000, 7
 _PIECE = 500_000  # numbers at a time: they stay in the processor's cache
 
 _BY_ROWS = {F.linear, torch.conv1d, torch.conv2d, torch.conv3d}
