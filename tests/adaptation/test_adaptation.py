@@ -11,7 +11,7 @@ import mini_netadapt as mini
 import numpy as np
 import pytest
 import torch
-from small_run import IMAGE, QUICK, Colours, run, small_net, told
+from small_run import IMAGE, QUICK, Colours, SmallNet, run, small_net, told
 from torch import Tensor, nn
 
 from netadapt import Adaptation, adapt, load

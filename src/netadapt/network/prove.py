@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("netadapt")
 
+_Outputs = Mapping[str, list[Tensor]]  # by mode
+
 SINGLE = 2  # the attempt with one unit of every group
 # Of the effect of the masking, of the outputs: instance norms of nearly constant channels amplify rounding to 4e-12.
 RELATIVE, ABSOLUTE = 1e-7, 1e-11
@@ -84,10 +86,10 @@ def prove(network: Network, bench: Bench, *, first_passed: bool = False) -> Proo
     """
     if not network.groups:
         return Proof()
-    failures: dict[str, Failure] = {}
-    for attempt in (1,) if first_passed else (0, 1):
-        rest = [g for g in network.groups if g.name not in failures]
-        failures |= _culprits(bench, rest, attempt)
+    failures = {} if first_passed else _culprits(bench, network.groups, 0)
+    bench = bench if failures else bench.narrower or bench
+    failures |= _culprits(bench, [g for g in network.groups if g.name not in failures], 1)
+    bench = bench if failures else bench.narrower or bench
     for note in bench.notes:
         logger.info("proof of %s: %s", type(network.model).__name__, note)
     narrow = frozenset() if failures else _narrow(bench)
@@ -118,47 +120,56 @@ def _classes(group: ChannelGroup, attempt: int, number: int) -> twins.Ints:
     return twins.classes_of(group.width, np.random.default_rng([number, group.width, attempt]))
 
 
-def _cut(group: ChannelGroup, attempt: int, number: int, classes: twins.Ints | None = None) -> tuple[int, ...]:
-    """Return units to keep: first a random half, unlike in every group, then a run at the beginning, then one.
+def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int) -> tuple[int, ...]:
+    """Return units to keep: first a random third, unlike in every group, then a run at the beginning, then one.
 
-    Of ``classes`` of twins one unit each stays, which is drawn.
+    What fails with a single unit only has a minimum of two: no attempt but the last keeps less. Of ``units``, what is
+    left after the attempts before, the first attempt leaves three, for the next ones to have something to remove.
     """
-    if classes is not None:
-        return twins.one_of_each(classes, np.random.default_rng([attempt, number, group.width]))
+    width = len(units)
     if attempt == SINGLE:
-        return (group.width // 2,)
-    fewest = min(2, group.width - 1)  # what fails with a single unit only has a minimum of two
+        return (units[width // 2],)
     if attempt == 1:
-        return tuple(range(max(fewest, group.width * 2 // 5)))
-    rng = np.random.default_rng([number, group.width])
-    count = int(rng.integers(max(fewest, group.width // 3), max(fewest, group.width * 3 // 4) + 1))
-    return tuple(sorted(rng.choice(group.width, count, replace=False).tolist()))
+        return tuple(units[: max(min(2, group.width - 1), width * 2 // 5)])
+    rng, fewest = np.random.default_rng([number, width]), min(3, group.width - 1)
+    count = int(rng.integers(max(fewest, width // 4), max(fewest, width // 2) + 1))
+    return tuple(units[i] for i in sorted(rng.choice(width, count, replace=False).tolist()))
 
 
 def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> Failure | None:
     """Return why the groups cannot be cut together, ``None`` if they can."""
+    network, have = bench.network, surgery.kept_of(bench.network, bench.model)
     classes = {g.name: _classes(g, attempt, i) for i, g in enumerate(groups) if g.inexact}
-    kept = {g.name: _cut(g, attempt, i, classes.get(g.name)) for i, g in enumerate(groups)}
+    kept = {g.name: _cut(g, have[g.name], attempt, i) for i, g in enumerate(groups)}
+    kept |= {name: twins.one_of_each(found, np.random.default_rng(attempt)) for name, found in classes.items()}
     modes = bench.modes if attempt == 0 else ("eval",)
     try:
-        with twins.twinned(bench.network, bench.model, classes):
+        with twins.twinned(network, bench.model, classes):
             whole = {mode: bench.outputs(bench.model, mode) for mode in modes} if classes else bench.whole
-            return _difference_in(bench, kept, modes, whole)
+            shrunk = surgery.shrink(network, kept, bench.model, borrow=True)
+            got = {mode: bench.outputs(shrunk, mode) for mode in modes}
+            if failure := _difference_in(bench, kept, whole, got):
+                return failure
     except Exception as error:  # noqa: BLE001  the user's forward may raise anything on other sizes
         first = str(error).strip().splitlines()[:1]
         return Failure(f"{type(error).__name__}: {first[0] if first else ''}", line_of_error(error))
+    if len(groups) == len(network.groups) and not classes:
+        # what equals the masked original stands for it from now on: it costs less to run
+        bench.narrower = replace(bench, model=shrunk, whole=got, narrower=None)
     return None
 
 
-def _difference_in(
-    bench: Bench, kept: surgery.Kept, modes: Sequence[str], whole: Mapping[str, list[Tensor]]
-) -> Failure | None:
-    """Compare the model shrunk to ``kept`` with the masked one; ``whole`` is what it gives with all units."""
-    shrunk = surgery.shrink(bench.network, kept, bench.model)
-    got = {mode: bench.outputs(shrunk, mode) for mode in modes}
-    del shrunk
+def _difference_in(bench: Bench, kept: surgery.Kept, whole: _Outputs, got: _Outputs) -> Failure | None:
+    """Compare what the shrunk model gives with what the masked one does, by mode.
+
+    Args:
+        bench: of the model with all units.
+        kept: which were kept.
+        whole: what the model gives with all units.
+        got: what the shrunk one gives.
+    """
     with twins.masked(bench.network, bench.model, kept):
-        for mode in modes:
+        for mode in got:
             expected = bench.outputs(bench.model, mode)
             if [t.shape for t in got[mode]] != [t.shape for t in expected]:
                 return Failure(f"outputs of another shape in {mode} mode: a size is written into forward")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from netadapt.errors import ModelError, did_you_mean
 from netadapt.network.attributes import Change, changed_attributes, followed
+from netadapt.network.spread import BIG, Spread, masked_in_use
 from netadapt.network.standalone import set_sizes
 
 if TYPE_CHECKING:
@@ -109,13 +110,14 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def shrink(network: Network, kept: Kept, weights_of: nn.Module | None = None) -> nn.Module:
+def shrink(network: Network, kept: Kept, weights_of: nn.Module | None = None, *, borrow: bool = False) -> nn.Module:
     """Return a copy of ``weights_of`` (default: the original) that has only the units ``kept``.
 
     Args:
         network: the traced network.
         kept: ascending indices of the original network by group; groups not named keep all that there is.
         weights_of: the original or a shrunk version of it.
+        borrow: share the parameters that lose nothing with ``weights_of``.
 
     Raises:
         ModelError: indices that cannot be kept, or a module that is no version of this network.
@@ -125,7 +127,8 @@ def shrink(network: Network, kept: Kept, weights_of: nn.Module | None = None) ->
     wanted = complete(network, kept, have)
     check_version(network, source, masks(network, have))
     stays = _staying(network, have, wanted)
-    result = slice_module(source, {name: {a: np.flatnonzero(m) for a, m in by.items()} for name, by in stays.items()})
+    positions = {name: {axis: np.flatnonzero(mask) for axis, mask in axes.items()} for name, axes in stays.items()}
+    result = slice_module(source, positions, borrow=borrow)
     for name, attributes in fixed_attributes(network, result, wanted).items():
         set_sizes(result.get_submodule(name), attributes)
     setattr(result, RECORD, wanted)
@@ -143,32 +146,39 @@ def _staying(network: Network, have: Kept, wanted: Kept) -> Masks:
     return result
 
 
-def slice_module(source: nn.Module, positions: Mapping[str, Mapping[int, NDArray[np.int64]]]) -> nn.Module:
+def slice_module(
+    source: nn.Module, positions: Mapping[str, Mapping[int, NDArray[np.int64]]], *, borrow: bool = False
+) -> nn.Module:
     """Deep-copy ``source`` with tensors sliced to ``positions``.
 
     Args:
         source: any module; it is not changed.
         positions: which entries to take, by tensor and axis.
+        borrow: share the parameters that lose nothing with ``source``.
 
     Raises:
         ModelError: the module cannot be deep-copied.
     """
+    return copy_with(source, lambda name, tensor: _sliced(tensor, positions.get(name, {})), borrow=borrow)
 
-    def change(name: str, tensor: Tensor) -> Tensor:
-        for axis, picked in positions.get(name, {}).items():
-            if len(picked) < tensor.shape[axis]:
-                tensor = tensor.index_select(axis, torch.from_numpy(picked).to(tensor.device))
+
+def _sliced(tensor: Tensor, positions: Mapping[int, NDArray[np.int64]]) -> Tensor:
+    """Take entries along all axes at once: one axis after the other, there would be big tensors in between."""
+    picked = {axis: p for axis, p in positions.items() if len(p) < tensor.shape[axis]}
+    if not picked:
         return tensor
+    sizes = tensor.shape[: max(picked) + 1]
+    mesh = np.ix_(*(picked.get(axis, np.arange(size)) for axis, size in enumerate(sizes)))
+    return tensor[tuple(torch.from_numpy(p).to(tensor.device) for p in mesh)]
 
-    return copy_with(source, change)
 
-
-def copy_with(source: nn.Module, change: Callable[[str, Tensor], Tensor]) -> nn.Module:
+def copy_with(source: nn.Module, change: Callable[[str, Tensor], Tensor], *, borrow: bool = False) -> nn.Module:
     """Deep-copy ``source`` with every parameter and buffer replaced; no tensor is copied twice.
 
     Args:
         source: any module; it is not changed.
         change: from name and detached tensor to the new one, which may be the same.
+        borrow: share the parameters that stay the same with ``source``; buffers, which train mode writes to, never.
 
     Raises:
         ModelError: the module cannot be deep-copied.
@@ -176,8 +186,15 @@ def copy_with(source: nn.Module, change: Callable[[str, Tensor], Tensor]) -> nn.
     memo: dict[int, object] = {}
     for name, tensor in tensors_of(source).items():
         new = change(name, tensor.detach())
-        new = new.clone() if new.data_ptr() == tensor.data_ptr() else new
-        memo[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+        same, kind = new.data_ptr() == tensor.data_ptr(), isinstance(tensor, nn.Parameter)
+        if same and kind and borrow:
+            memo[id(tensor)] = tensor
+            continue
+        new = new.clone() if same else new
+        if kind:
+            new = new if isinstance(new, nn.Parameter) else nn.Parameter(new, False)
+            new.requires_grad_(tensor.requires_grad)
+        memo[id(tensor)] = new
     try:
         return copy.deepcopy(source, memo)
     except (RuntimeError, TypeError) as error:
@@ -245,15 +262,25 @@ def masked(network: Network, module: nn.Module, kept: Kept, skip: Set[str] = fro
         kept: as in `shrink`.
         skip: names of tensors.
     """
-    consumed = [(t, factors) for name, t, factors in _consumed(network, module, kept) if name not in skip]
-    own = [tensor.data for tensor, _ in consumed]
+    with contextlib.ExitStack() as stack:
+        for name, tensor, factors in _consumed(network, module, kept):
+            if name not in skip:
+                stack.enter_context(_masked_tensor(tensor, factors))
+        yield
+
+
+@contextlib.contextmanager
+def _masked_tensor(tensor: Tensor, factors: list[Tensor]) -> Iterator[None]:
+    if isinstance(tensor, nn.Parameter) and type(tensor) in (Spread, nn.Parameter) and tensor.numel() >= BIG:
+        with masked_in_use(tensor, factors):
+            yield
+        return
+    own = tensor.data
+    tensor.data = functools.reduce(torch.mul, factors, own)
     try:
-        for tensor, factors in consumed:
-            tensor.data = functools.reduce(torch.mul, factors, tensor.data)
         yield
     finally:
-        for (tensor, _), data in zip(consumed, own, strict=True):
-            tensor.data = data
+        tensor.data = own
 
 
 def _consumed(network: Network, module: nn.Module, kept: Kept) -> list[tuple[str, Tensor, list[Tensor]]]:

@@ -6,7 +6,6 @@ The user's module stays untouched: a copy without hooks is exported. Bad input e
 from __future__ import annotations
 
 import contextlib
-import copy
 import fnmatch
 import io
 import logging
@@ -23,6 +22,7 @@ from netadapt.errors import ModelError, did_you_mean
 from netadapt.network.attributes import needs_channels
 from netadapt.network.batch_norm import call
 from netadapt.network.bench import rebatched, without_hooks
+from netadapt.network.borrowed import Watch, clean_copy
 from netadapt.network.fast_paths import without_fast_paths
 from netadapt.network.groups import layer_of
 from netadapt.network.labels import RANK_ASKED, RANK_INPUT
@@ -62,8 +62,7 @@ def trace(
 def _follow(model: nn.Module, inputs: Any, keep: Sequence[str], exact: bool) -> Propagation:
     """Return what the graph of ``model`` says about its channels."""
     _check_model(model)
-    subject = _clean_copy(model)
-    _check_forward(subject, inputs)
+    subject = _subject(model, inputs)
     state = Propagation(shapes={name: tuple(t.shape) for name, t in tensors_of(subject).items()})
     state.atoms.exact = exact
     empty = torch.empty(0, dtype=torch.int64)
@@ -117,16 +116,17 @@ def _check_model(model: nn.Module) -> None:
             )
 
 
-def _clean_copy(model: nn.Module) -> nn.Module:
-    """Return a copy in eval mode without hooks, so that nothing of the user's is run or changed."""
-    try:
-        subject = copy.deepcopy(model).eval()
-    except (RuntimeError, TypeError) as error:
-        raise ModelError(
-            f"{type(model).__name__} cannot be deep-copied: {error}; keep locks, generators and tensors "
-            "with a gradient history out of the module"
-        ) from error
-    return without_hooks(subject)
+def _subject(model: nn.Module, inputs: Any) -> nn.Module:
+    """Return a copy in eval mode without hooks that runs on the example: nothing of the user's is run or changed."""
+    borrowing = without_hooks(clean_copy(model, borrow=True))
+    watch = Watch(borrowing.parameters())
+    with contextlib.suppress(ModelError), watch:
+        _check_forward(borrowing, inputs)
+        if not watch.written:
+            return borrowing
+    own = without_hooks(clean_copy(model, borrow=False))
+    _check_forward(own, inputs)
+    return own
 
 
 def _shapes(inputs: Any) -> str:
