@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from netadapt import Adaptation, adapt, load
 from netadapt.errors import BudgetError, BudgetUnreachable, ConfigError, Interrupted
 from netadapt.network import trace
+from netadapt.platforms import resolve_platform
+from netadapt.platforms.simulated import SimulatedPlatform
 from netadapt.runs.journal import read_records
 from netadapt.runs.status import status
 from netadapt.training.task import Score
@@ -92,6 +94,23 @@ def test_a_noisy_latency_does_not_coarsen_the_steps_of_what_is_known_exactly(tmp
     assert plan["noise"]["latency"] > 0.02 and plan["noise"]["memory"] == 0
     assert plan["first_step"]["latency"] == pytest.approx(3 * plan["noise"]["latency"] * plan["initial"]["latency"])
     assert plan["first_step"]["memory"] == pytest.approx(0.05 * plan["initial"]["memory"])
+
+
+@pytest.mark.parametrize("faults", ["ragged=0.3", "ragged=0.6", "ragged=0.3&noise=0.01"])
+def test_no_step_has_a_width_for_which_a_larger_one_is_cheaper(tmp_path: Path, faults: str) -> None:
+    """The search goes by multiples of 8 on a device of vectors of 16, which is slower where one is not full."""
+    platform, image = f"simulated?staircase=16&{faults}", torch.zeros(1, 3, 48, 48)
+    options = {**QUICK, "platform": platform, "first_step": "5%", "uniform": False}
+    family = adapt(deeper_net(), image, Colours(), "50%", run=tmp_path / "run", **options)
+    device, network = resolve_platform(platform), trace(deeper_net(), image)
+    assert isinstance(device, SimulatedPlatform)
+    assert device.predict(network, {"6": 56}).latency_ms > device.predict(network, {"6": 64}).latency_ms
+    for variant in family.variants:
+        own = device.predict(network, variant.widths).latency_ms
+        for group in network.groups:
+            larger = range(variant.widths[group.name] + 8, group.width + 1, 8)
+            costs = [device.predict(network, {**variant.widths, group.name: width}).latency_ms for width in larger]
+            assert min(costs, default=own) >= own
 
 
 METER = """
