@@ -45,8 +45,9 @@ def test_medians_over_profiles_and_their_spread(network):
     assert times.other_ms == 0.01
 
 
-def test_real_profiles_are_taken_in_turn(network, tmp_path):
-    platform, seen = resolve_platform("onnxruntime"), []
+@pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.needs("openvino"))])
+def test_real_profiles_are_taken_in_turn(network, tmp_path, runtime):
+    platform, seen = resolve_platform(runtime), []
     try:
         files = [platform.compile_widths(network, widths, tmp_path) for widths in ({}, {"first": 8, "second": 16})]
         profiles = take_profiles(
