@@ -128,6 +128,17 @@ def test_estimates_are_scaled_to_the_measurement_and_one_sigma_is_added() -> Non
     assert found.sigma["latency"] == pytest.approx(10.0)
 
 
+def test_a_resource_that_is_met_by_measurement_needs_no_safety_where_it_is_not_expected_to_rise() -> None:
+    """Memory is all of ``a`` and above its budget; the turn is the latency's, which ``b`` can lower as well."""
+    estimators = {"latency": Exact([1.0, 1.0], step=8), "memory": Exact([1.0, 0.0], step=8, sigma=20.0)}
+    chooser = Chooser([group("a", 64), group("b", 64)], estimators, multiple=16, minimum=16)
+    now = {"latency": 129.0, "memory": 65.0}
+    found = chooser.proposals({"a": 64, "b": 64}, now, {"latency": 115.0, "memory": 65.0})
+    assert [p.widths for p in found] == [{"a": 48, "b": 64}, {"a": 64, "b": 48}]
+    found = chooser.proposals({"a": 64, "b": 64}, now, {"latency": 129.0, "memory": 60.0})
+    assert [p.widths for p in found] == [{"a": 32, "b": 64}]
+
+
 def test_no_proposal_where_nothing_can_meet_the_constraint() -> None:
     chooser = Chooser([group("a", 16), group("b", 8)], {"latency": Exact([1.0, 1.0])}, multiple=8, minimum=8)
     assert chooser.proposals({"a": 16, "b": 8}, {"latency": 33.0}, {"latency": 1.0}) == []

@@ -244,7 +244,7 @@ def judge(
     constraint: Mapping[str, float],
     sigmas: float = 1.0,
 ) -> Judged:
-    """Say which candidates meet the constraint with estimate plus one sigma.
+    """Say which candidates meet the constraint with estimate plus one sigma, or get no worse where it is met already.
 
     Picking the best of thousands favours optimistic errors, hence the sigma. Estimates are scaled to agree with
     the measurement of the current network: what counts is the difference from it.
@@ -263,5 +263,8 @@ def judge(
         values, errors = estimators[name].estimate(np.concatenate([current[None], candidates]))
         scale = resources[name] / values[0]
         estimated[name], sigma[name] = values[1:] * scale, errors[1:] * scale
-        feasible &= estimated[name] + sigmas * sigma[name] <= limit * (1 + _ROUNDING)
+        meets = estimated[name] + sigmas * sigma[name] <= limit * (1 + _ROUNDING)
+        if resources[name] <= limit:  # by measurement: what is not expected to cost more needs no safety
+            meets |= estimated[name] <= resources[name] * (1 + _ROUNDING)
+        feasible &= meets
     return Judged(candidates, feasible, estimated, sigma)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,14 @@ import mini_netadapt as mini
 import numpy as np
 import pytest
 import torch
-from small_run import IMAGE, QUICK, Colours, SmallNet, run, small_net, told
+from small_run import IMAGE, QUICK, Colours, SmallNet, deeper_net, run, small_net, told
 from torch import Tensor, nn
 
 from netadapt import Adaptation, adapt, load
 from netadapt.errors import BudgetError, BudgetUnreachable, ConfigError, Interrupted
 from netadapt.network import trace
+from netadapt.platforms import resolve_platform
+from netadapt.platforms.simulated import SimulatedPlatform
 from netadapt.runs.journal import read_records
 from netadapt.runs.status import status
 from netadapt.training.task import Score
@@ -69,21 +74,89 @@ def test_the_run_folder_has_everything_that_its_user_needs(tmp_path: Path) -> No
     assert {"iteration", "proposal", "step", "long_term", "uniform", "final"} <= set(records)
 
 
-def test_every_step_meets_all_its_constraints_with_two_resources(tmp_path: Path) -> None:
-    budget = {"latency": "60%", "parameters": "40%"}
-    family = run(tmp_path / "run", budget, uniform=False)
-    records = read_records(tmp_path / "run" / "journal.jsonl")
-    constraints = {r.data["iteration"]: r.data["constraint"] for r in records if r.type == "iteration"}
-    before = dict(family.initial.resources)
+def constraints(folder: Path) -> list[dict[str, float]]:
+    """The tightened constraint of every iteration."""
+    return [r.data["constraint"] for r in read_records(folder / "journal.jsonl") if r.type == "iteration"]
+
+
+SEVERAL = {"latency": "45%", "parameters": "40%", "memory": "50%", "energy": "50%"}
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_every_step_meets_all_constraints_of_several_budgets(tmp_path: Path, count: int) -> None:
+    budget = dict(list(SEVERAL.items())[:count])
+    family = run(tmp_path / "run", budget, deeper_net(), uniform=False)
+    summary, before, tightened = status(tmp_path / "run"), family.initial.resources, []
+    for constraint, variant in zip(constraints(tmp_path / "run"), family.variants, strict=True):
+        assert all(variant.resources[name] <= limit for name, limit in constraint.items())
+        far = max(budget, key=lambda name: before[name] / summary["budget"][name])
+        assert constraint[far] < before[far]
+        others = {name: max(summary["budget"][name], before[name]) for name in budget if name != far}
+        assert {name: constraint[name] for name in others} == others
+        tightened.append(far)
+        before = variant.resources
+    assert len(set(tightened)) > 1  # they take turns
+    final = read_records(tmp_path / "run" / "journal.jsonl")[-1].data
+    assert summary["met"] and all(final["measured"][name] <= limit for name, limit in summary["budget"].items())
+
+
+def test_a_noisy_latency_does_not_coarsen_the_steps_of_what_is_known_exactly(tmp_path: Path) -> None:
+    budget = {"latency": "60%", "memory": "50%"}
+    options = {**QUICK, "platform": "simulated?noise=0.02", "first_step": "5%"}
+    adaptation = Adaptation(deeper_net(), IMAGE, Colours(), budget, run=tmp_path / "run", **options)
+    with contextlib.closing(adaptation):
+        plan = adaptation.plan()
+    assert plan["noise"]["latency"] > 0.02 and plan["noise"]["memory"] == 0
+    assert plan["first_step"]["latency"] == pytest.approx(3 * plan["noise"]["latency"] * plan["initial"]["latency"])
+    assert plan["first_step"]["memory"] == pytest.approx(0.05 * plan["initial"]["memory"])
+
+
+@pytest.mark.parametrize("faults", ["ragged=0.3", "ragged=0.6", "ragged=0.3&noise=0.01"])
+def test_no_step_has_a_width_for_which_a_larger_one_is_cheaper(tmp_path: Path, faults: str) -> None:
+    """The search goes by multiples of 8 on a device of vectors of 16, which is slower where one is not full."""
+    platform, image = f"simulated?staircase=16&{faults}", torch.zeros(1, 3, 48, 48)
+    options = {**QUICK, "platform": platform, "first_step": "5%", "uniform": False}
+    family = adapt(deeper_net(), image, Colours(), "50%", run=tmp_path / "run", **options)
+    device, network = resolve_platform(platform), trace(deeper_net(), image)
+    assert isinstance(device, SimulatedPlatform)
+    assert device.predict(network, {"6": 56}).latency_ms > device.predict(network, {"6": 64}).latency_ms
     for variant in family.variants:
-        constraint = constraints[variant.iteration]
-        assert set(constraint) == {"latency", "parameters"}
-        assert variant.resources["parameters"] <= constraint["parameters"]
-        assert variant.resources["latency"] <= constraint["latency"] * 1.05  # an estimate had promised it
-        assert variant.resources["parameters"] <= before["parameters"]
-        before = dict(variant.resources)
+        own = device.predict(network, variant.widths).latency_ms
+        for group in network.groups:
+            larger = range(variant.widths[group.name] + 8, group.width + 1, 8)
+            costs = [device.predict(network, {**variant.widths, group.name: width}).latency_ms for width in larger]
+            assert min(costs, default=own) >= own
+
+
+METER = """
+import json, os, sys
+mb = os.path.getsize(sys.argv[-1]) / 1e6
+print(json.dumps({"latency_ms": [1 + mb, 1.01 + mb], "energy_mj": 0.3 + 2 * mb}))
+"""
+
+
+def test_a_program_that_reports_joules_adapts_to_an_energy_budget(tmp_path: Path) -> None:
+    (tmp_path / "meter.py").write_text(METER)
+    program = shlex.join([sys.executable, "-S", str(tmp_path / "meter.py")])
+    platform = f"command:{program}?resources=latency,energy"
+    budget = {"energy": "70%", "parameters": "70%"}
+    options = {"platform": platform, "networks": 8, "sessions": 2, "first_step": "20%", "uniform": False}
+    family = run(tmp_path / "run", budget, **options)
     assert status(tmp_path / "run")["met"]
-    assert family.best.resources["parameters"] <= 0.4 * family.initial.resources["parameters"]
+    assert family.best.resources["energy"] <= 0.7 * family.initial.resources["energy"]
+    for constraint, variant in zip(constraints(tmp_path / "run"), family.variants, strict=True):
+        assert all(variant.resources[name] <= 1.02 * limit for name, limit in constraint.items())
+
+
+def test_latency_and_memory_meet_their_budgets_on_a_real_runtime(tmp_path: Path) -> None:
+    options = {"platform": "local/onnxruntime?threads=1", "networks": 16, "first_step": "20%", "uniform": False}
+    budget = {"latency": "70%", "memory": "80%"}
+    family = adapt(deeper_net(), torch.zeros(1, 3, 96, 96), Colours(), budget, run=tmp_path / "run", **QUICK | options)
+    last = [r.data for r in read_records(tmp_path / "run" / "journal.jsonl") if r.type == "step"][-1]
+    assert all(last["measured"][name] <= limit for name, limit in status(tmp_path / "run")["budget"].items())
+    measurement = family.best.measurement
+    assert measurement is not None and {"latency", "memory"} == set(measurement.relative_half_widths)
+    assert all(constraint.keys() == budget.keys() for constraint in constraints(tmp_path / "run"))
 
 
 def test_a_run_is_an_iterator_that_can_be_left_and_taken_up(tmp_path: Path) -> None:

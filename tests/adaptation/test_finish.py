@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import json
 import math
+import shlex
+import sys
+from pathlib import Path
 
 import pytest
+import torch
+from small_run import run, small_net
 
 from netadapt.adaptation.finish import standard_error, with_selection
+from netadapt.runs.journal import read_records
+from netadapt.runs.status import status
 from netadapt.training.task import Score
 
 
@@ -22,3 +30,40 @@ def test_the_selection_split_is_added_where_the_task_can() -> None:
     plain = object()
     assert with_selection(Extendable()) == "all"  # type: ignore[arg-type,comparison-overlap]
     assert with_selection(plain) is plain  # type: ignore[arg-type,comparison-overlap]
+
+
+WEIGHTS_METER = """
+import json, sys
+import numpy as np
+from onnx import load, numpy_helper
+arrays = [numpy_helper.to_array(w) for w in load(sys.argv[-1]).graph.initializer]
+values = np.abs(np.concatenate([a.ravel() for a in arrays if a.dtype == np.float32]))
+slow = 100 * np.count_nonzero((values < np.finfo(np.float32).tiny) & (values != 0))
+print(json.dumps({"latency_ms": 0.1 + values.size / 1e5 + 1e-6 * float(values.mean()) + slow}))
+"""
+
+
+@pytest.mark.slow
+def test_subnormal_weights_poison_no_measurement_and_the_trained_file_is_timed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device of this test takes 100 ms for every subnormal weight, and tells other weights apart."""
+    monkeypatch.setenv("NETADAPT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "meter.py").write_text(WEIGHTS_METER)
+    platform = f"command:{shlex.join([sys.executable, str(tmp_path / 'meter.py')])}"
+    model = small_net()
+    with torch.no_grad():
+        model.first.weight[::2] = 1e-40
+        model.second_norm.weight[::3] = 1e-25  # folded into a convolution, as runtimes are given it: subnormal
+        model.second.weight[::3] *= 1e-15
+    options = {"platform": platform, "networks": 8, "sessions": 2, "first_step": "40%", "uniform": False}
+    family = run(tmp_path / "run", "60%", model, **options)
+    assert status(tmp_path / "run")["met"] and family.initial.resources["latency"] < 2
+    files = [*(tmp_path / "cache").rglob("*.jsonl")]
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    ratios = [line["ratio"]["latency"] for line in lines if "ratio" in line]
+    assert len(ratios) > 8 and max(ratios) < 1.1
+    final = read_records(tmp_path / "run" / "journal.jsonl")[-1].data
+    step = status(tmp_path / "run")["steps"][-1]
+    assert final["measured"]["latency"] != step["measured_ms"]
+    assert final["measured"]["latency"] == pytest.approx(step["measured_ms"], rel=1e-3)

@@ -72,7 +72,7 @@ def test_a_network_without_groups_is_refused_with_the_reasons(tmp_path: Path) ->
 def test_steps_are_raised_to_three_times_the_noise_and_told(
     metering: Metering, caplog: pytest.LogCaptureFixture
 ) -> None:
-    metering.relative_noise = 0.02
+    metering.noise = {"latency": 0.02}
     found = schedules(SearchSection(first_step="1%"), metering, {"latency": 5.0}, {"latency": 10.0})
     assert found["latency"].step(0) == pytest.approx(0.6)
     assert "cannot be told from noise" in caplog.text

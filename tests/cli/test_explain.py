@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from netadapt.export import export_onnx
+from netadapt.models import resolve_model
+
 
 @pytest.fixture
 def copied(finished: Path, tmp_path: Path) -> Path:
@@ -43,6 +46,32 @@ def test_the_report_shows_it_from_then_on(cli, copied: Path, source: str) -> Non
     cli("explain", copied, "--model", source, "--profiles", "1")
     cli("report", copied)
     assert "Why it is not faster" in (copied / "report.html").read_text()
+
+
+@pytest.mark.needs("openvino")
+def test_two_files_are_explained(cli, tmp_path: Path) -> None:
+    for width in (16, 8):
+        model = f"mobilenet_v1?width={width / 32}&resolution=32&classes=10"
+        export_onnx(*resolve_model(model), tmp_path / f"{width}.onnx")
+    files = (tmp_path / "16.onnx", tmp_path / "8.onnx")
+    options = ("--profiles", "1", "--seconds", "0.02")
+    answer = cli("explain", *files, *options, "--json")
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
+    assert told["variant"] == "8.onnx" and told["platform"] == "local/onnxruntime?threads=1"
+    rows = {row["layer"]: row for row in told["rows"]}
+    assert rows["/network/classifier/Gemm"]["before"]["macs"] == 2 * rows["/network/classifier/Gemm"]["after"]["macs"]
+    assert "8.onnx on local/openvino" in cli("explain", *files, *options, "-p", "openvino").out
+
+
+def test_what_is_neither_a_run_nor_two_files_is_refused(cli, copied: Path, source: str, tmp_path: Path) -> None:
+    text = tmp_path / "a.onnx"
+    text.write_text("no network")
+    assert cli("explain", copied, copied).code == 2
+    assert cli("explain", text, text, text).code == 2
+    assert cli("explain", text, text, "--model", source).code == 2
+    answer = cli("explain", text, text)
+    assert answer.code == 2 and "is no ONNX file" in answer.err
 
 
 def test_code_that_a_run_names_is_not_executed(cli, copied: Path) -> None:

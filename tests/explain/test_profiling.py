@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from netadapt.explain.naming import Names
 from netadapt.explain.profiling import take_profiles, times_of
 from netadapt.platforms import resolve_platform
 from netadapt.platforms.base import OperationTime
@@ -21,7 +22,7 @@ PROFILE = (
 
 
 def test_operations_are_told_with_their_layer(network):
-    times = times_of([PROFILE], network.layers)
+    times = times_of([PROFILE], Names(network.layers))
     assert times.layers["second"].latency_ms == pytest.approx(0.6)
     assert times.layers["second"].kernel == "Conv"
     assert times.other_ms == times.shortest_ms == 0.004
@@ -29,7 +30,7 @@ def test_operations_are_told_with_their_layer(network):
 
 
 def test_rearranged_memory_goes_with_the_layer_that_has_the_layout(network):
-    first = times_of([PROFILE], network.layers).layers["first"]
+    first = times_of([PROFILE], Names(network.layers)).layers["first"]
     assert first.reorder_ms == pytest.approx(0.03)  # into its layout, and out of it
     assert (first.latency_ms, first.kernel) == (pytest.approx(0.33), "Conv (blocked)")
 
@@ -39,14 +40,15 @@ def test_medians_over_profiles_and_their_spread(network):
         [OperationTime("/network/second/Conv", "Conv", value), OperationTime("?", "Shape", 0.01)]
         for value in (0.5, 0.4, 9.0, 0.6, 0.5)
     ]
-    times = times_of(profiles, network.layers)
+    times = times_of(profiles, Names(network.layers))
     assert times.layers["second"].latency_ms == 0.5
     assert times.layers["second"].spread_ms == pytest.approx(0.05)
     assert times.other_ms == 0.01
 
 
-def test_real_profiles_are_taken_in_turn(network, tmp_path):
-    platform, seen = resolve_platform("onnxruntime"), []
+@pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.needs("openvino"))])
+def test_real_profiles_are_taken_in_turn(network, tmp_path, runtime):
+    platform, seen = resolve_platform(runtime), []
     try:
         files = [platform.compile_widths(network, widths, tmp_path) for widths in ({}, {"first": 8, "second": 16})]
         profiles = take_profiles(
@@ -55,7 +57,7 @@ def test_real_profiles_are_taken_in_turn(network, tmp_path):
     finally:
         platform.close()
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    large, small = (times_of(some, network.layers).layers for some in profiles)
+    large, small = (times_of(some, Names(network.layers)).layers for some in profiles)
     assert {"first", "second", "third", "softmax", "classifier"} <= large.keys()
     assert large.keys() == small.keys()
     assert small["second"].latency_ms < large["second"].latency_ms  # an eighth of the arithmetic

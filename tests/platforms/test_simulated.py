@@ -70,6 +70,17 @@ def test_staircase_is_flat_within_a_step(network):
     assert platform.predict(network, {name: 8}).latency_ms < platform.predict(network, {name: 9}).latency_ms
 
 
+def test_on_a_ragged_staircase_a_vector_that_is_not_full_costs_more_than_a_full_one(network):
+    smooth, ragged = SimulatedPlatform(staircase=8), SimulatedPlatform(staircase=8, ragged=0.5)
+    areas = {"input_area": 64, "output_area": 64, "batch": 1}
+    layers = [LayerRecord("conv", "conv", inputs=64, outputs=n, fan_in=64, kernel_area=9, **areas) for n in (12, 16)]
+    odd, full = (ragged.cost([layer]).latency_ms for layer in layers)
+    assert full == smooth.cost([layers[1]]).latency_ms < odd
+    assert odd - smooth.cost([layers[0]]).latency_ms == pytest.approx(0.5 * 16 * 64 * 9 * 64 / 40e6)
+    assert ragged.fingerprint() != smooth.fingerprint()
+    assert ragged.name == "simulated?staircase=8&ragged=0.5"
+
+
 def _stripped(layers):
     """Only the arithmetic: traffic follows the true widths."""
     from dataclasses import replace

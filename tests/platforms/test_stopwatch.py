@@ -100,6 +100,21 @@ def test_memory_and_energy_are_medians_of_what_is_known():
     assert (result.count, len(result.sessions_ms)) == (3, 3)
 
 
+def test_every_resource_has_an_interval_of_its_own(network, tmp_path):
+    files, _ = candidates(network, tmp_path, [4, 16])
+    first, _ = measure(SimulatedPlatform(noise=0.02), files)
+    halves = first.relative_half_widths
+    assert 0.005 < halves["energy"] < 0.1 and halves["memory"] == 0
+    assert halves["latency"] == first.relative_half_width
+    assert first.energy_half_width_mj == pytest.approx(halves["energy"] * first.energy_mj)
+
+
+@pytest.mark.parametrize("energies", [(1.0, None, 3.0), (None, None, None), (0.0, 0.0, 1.0)])
+def test_of_what_is_not_known_in_every_session_or_is_not_positive_there_is_no_interval(energies):
+    (found,) = summarise("x", [[Reading((1.0,), energy_mj=e) for e in energies]])
+    assert set(found.relative_half_widths) == {"latency"}
+
+
 def test_a_measurement_is_json(network, tmp_path):
     files, _ = candidates(network, tmp_path, [4])
     result = measure(SimulatedPlatform(noise=0.01), files)[0]

@@ -65,6 +65,14 @@ def test_costs_count_steps_open_iterations_and_the_long_term_tune():
     assert state.search_seconds == 33.5
 
 
+def test_the_noise_of_a_step_is_known_by_resource_and_from_the_first_runs_as_one_figure():
+    def start(of_a_step):
+        return fold(records(("start", {"budget": {}, "initial": {}, "noise": {"of_a_step": of_a_step}})))
+
+    assert start({"latency": 0.02, "memory": 0.0}).noise == {"latency": 0.02, "memory": 0.0}
+    assert start(0.02).noise == {"latency": 0.02, "energy": 0.02, "memory": 0.02}
+
+
 def test_steps_are_in_order_of_iteration():
     assert [s["iteration"] for s in fold(records(step(2), step(1))).steps] == [1, 2]
 

@@ -51,6 +51,20 @@ def small_net() -> SmallNet:
         return SmallNet().eval()
 
 
+def deeper_net() -> nn.Sequential:
+    """Four convolutions: the early ones decide memory, the late ones parameters."""
+    widths = (3, 32, 48, 64, 96)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers: list[nn.Module] = []
+        for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+            stride = 1 if number == 0 else 2
+            convolution = nn.Conv2d(inputs, outputs, 3, padding=1, stride=stride, bias=False)
+            layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+        pool = nn.AdaptiveAvgPool2d(1)
+        return nn.Sequential(*layers, pool, nn.Flatten(), nn.Linear(widths[-1], 4)).eval()
+
+
 class Colours:
     """A user's own task: which of four colours dominates an image."""
 
@@ -83,8 +97,8 @@ class Colours:
         return Score(accuracy, float(F.cross_entropy(outputs, labels)), 64)
 
 
-def run(folder: Path, budget: Any = "50%", **options: Any) -> Family:
-    return adapt(small_net(), IMAGE, Colours(), budget, run=folder, **{**QUICK, **options})
+def run(folder: Path, budget: Any = "50%", model: nn.Module | None = None, **options: Any) -> Family:
+    return adapt(model or small_net(), IMAGE, Colours(), budget, run=folder, **{**QUICK, **options})
 
 
 def told(folder: Path) -> list[Any]:

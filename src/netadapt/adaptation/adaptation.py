@@ -127,7 +127,7 @@ class Adaptation:
         if all(net.resources[name] <= limit for name, limit in self.budget.items()):
             return
         tools = self._tools()
-        margins = {"latency": self.metering.relative_noise * self.budget.get("latency", 0.0)}
+        margins = {name: self.metering.noise.get(name, 0.0) * limit for name, limit in self.budget.items()}
         try:
             search = netadapt(net, self.budget, self.schedules, tools, margins=margins, rule=self.config.search.pick)
             for step in search:
@@ -189,8 +189,8 @@ class Adaptation:
         """Measure and check everything, train nothing; return what a run would start from.
 
         Returns:
-            ``initial`` and ``floor`` (resource -> value), ``budget``, ``noise`` (of a measurement, relative),
-            ``first_step`` and ``iterations`` (by resource), all in canonical units.
+            ``initial``, ``floor`` and ``budget`` (by resource), ``noise`` (of a measurement, relative, by measured
+            resource), ``first_step`` and ``iterations`` (by resource), all in canonical units.
 
         Raises:
             BudgetError: above the start, below the floor.
@@ -202,7 +202,7 @@ class Adaptation:
             "initial": dict(self._initial),
             "floor": floor,
             "budget": dict(self.budget),
-            "noise": self.metering.relative_noise,
+            "noise": dict(self.metering.noise),
             "first_step": {name: schedule.step(0) for name, schedule in self.schedules.items()},
             "iterations": {
                 name: schedule.iterations(self._initial[name] - self.budget[name])
@@ -240,7 +240,7 @@ class Adaptation:
             self.budget = limits.resolve_budget(self.config.budget, self.metering, self._initial)
         else:
             self._initial, self.budget = known, start["budget"]
-            self.metering.relative_noise = start["noise"]["of_a_step"]
+            self.metering.noise = self.folder.state().noise
             self.metering.know_size(known["size"])
         self.schedules = limits.schedules(methods.search_of(self.config), self.metering, self.budget, self._initial)
         return measurement
@@ -277,7 +277,7 @@ class Adaptation:
                 "noise": {
                     "half_width_ms": measurement.half_width_ms,
                     "relative": measurement.relative_half_width,
-                    "of_a_step": self.metering.relative_noise,
+                    "of_a_step": dict(self.metering.noise),
                 },
                 "floor": floor,
             },

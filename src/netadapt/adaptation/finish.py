@@ -167,12 +167,12 @@ def final(
 ) -> Measurement:
     """Measure the trained file afresh, interleaved with the original, and say whether the budget is met.
 
-    The budget counts as met when the measured median is not above it by more than the half-width of its interval.
+    The budget counts as met when no measured median is above it by more than the half-width of its interval.
     """
     widths = metering.network.widths_of(tuned)
     measurement, resources = metering.measure(tuned, widths)
-    noise = {"latency": measurement.half_width_ms}
-    met = all(resources[name] <= limit + noise.get(name, 0.0) for name, limit in budget.items())
+    noise = measurement.relative_half_widths
+    met = all(resources[name] * (1 - noise.get(name, 0.0)) <= limit for name, limit in budget.items())
     ratio = measurement.ratio
     store.record(
         "final",

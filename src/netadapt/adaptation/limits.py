@@ -136,9 +136,7 @@ def groups_per_step(search: SearchSection, schedules: Mapping[str, Schedule]) ->
 def _smallest_step(search: SearchSection, name: str, metering: Metering, initial: Mapping[str, float]) -> float:
     """Return the smallest honest step of a resource; a counted resource has no noise."""
     if "noise" in search.min_step:
-        measured = name in metering.meter.platform.resources
-        times = float(search.min_step.split("noise")[0])
-        return times * metering.relative_noise * initial[name] if measured else 0.0
+        return float(search.min_step.split("noise")[0]) * metering.noise.get(name, 0.0) * initial[name]
     limit = parse_limit(search.min_step)
     if limit.relative:
         return limit.value * initial[name]

@@ -34,7 +34,8 @@ class Metering:
 
     Attributes:
         estimators: by resource; the counted ones from the start, the measured ones once `use` was given them.
-        relative_noise: half-width of the interval of a measurement as this run takes it, relative to it.
+        noise: by measured resource, the half-width of the interval of a measurement as this run takes it, relative
+            to it; a counted resource has none.
     """
 
     def __init__(self, network: Network, meter: Meter, protocol: StopwatchProtocol) -> None:
@@ -42,7 +43,7 @@ class Metering:
         self.meter = meter
         self.protocol = protocol
         self.estimators: dict[str, Estimator] = {name: Counted(network, name) for name in COUNTED}
-        self.relative_noise = 0.0
+        self.noise: Mapping[str, float] = {}
 
     def use(self, estimators: Mapping[str, Estimator]) -> None:
         """Add the estimators of the measured resources."""
@@ -58,12 +59,19 @@ class Metering:
         extra_mb = size_mb - self.counted(self.network.widths)["size"]
         self.estimators["size"] = Counted(self.network, "size", extra_mb)
 
-    def initial(self) -> tuple[Measurement, dict[str, float]]:
-        """Measure the original network; sets `relative_noise`."""
-        measurement = self.meter.reference
-        # the reference has more sessions than a step: its interval is narrower than theirs by the root of the ratio
+    def know_noise(self, measurement: Measurement) -> None:
+        """Take the noise of a measurement from one of the original network.
+
+        One with more sessions than a step has a narrower interval than theirs, by the root of the ratio.
+        """
         more = math.sqrt(len(measurement.sessions_ms) / self.protocol.sessions)
-        self.relative_noise = more * measurement.relative_half_width
+        halves = measurement.relative_half_widths
+        self.noise = {name: more * halves[name] for name in self.meter.platform.resources if name in halves}
+
+    def initial(self) -> tuple[Measurement, dict[str, float]]:
+        """Measure the original network; sets `noise`."""
+        measurement = self.meter.reference
+        self.know_noise(measurement)
         if measurement.size_mb is not None:
             self.know_size(measurement.size_mb)
         return measurement, {**self.meter.initial, **self.counted(self.network.widths)}

@@ -105,5 +105,5 @@ def metering_of(network: Network, platform: Platform, original: Measurement, ses
     known = {"latency": original.median_ms, "energy": original.energy_mj, "memory": original.memory_mb}
     initial = {name: value for name in platform.resources if (value := known[name]) is not None}
     metering = Metering(network, Meter(network, platform, initial=initial), StopwatchProtocol(sessions=sessions))
-    metering.relative_noise = original.relative_half_width
+    metering.know_noise(original)
     return metering

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from netadapt.cli.options import At, Json, OwnModel, Run
+from netadapt.cli.options import PLATFORM, At, Json, OwnModel
 from netadapt.cli.originals import original_of, read_config, variant_at
 from netadapt.cli.output import counting, note, result, result_json
 from netadapt.errors import ConfigError
@@ -21,11 +23,12 @@ if TYPE_CHECKING:
 
 
 def command(
-    run: Run,
+    what: Annotated[list[Path], typer.Argument(metavar="RUN|A.onnx B.onnx", help="A run folder, or two ONNX files.")],
     at: At = "best",
     model: OwnModel = None,
     platform: Annotated[
-        str | None, typer.Option("--platform", "-p", help="Where to look; by default where the run was measured.")
+        str | None,
+        typer.Option("--platform", "-p", help="Where to look; by default where the run was measured, or onnxruntime."),
     ] = None,
     profiles: Annotated[int, typer.Option(min=1, help="Fresh sessions of each network.")] = 5,
     seconds: Annotated[float, typer.Option(help="Seconds per session.")] = 0.2,
@@ -34,13 +37,36 @@ def command(
     """Show time per layer before and after, and why it is not faster.
 
     Times come from the runtime's own profiler, or from the run's estimator where there is none. What is found also
-    stands in the run's report from then on.
+    stands in the run's report from then on. Of two files the operations of the same name are compared.
     """
+    if not seconds > 0:
+        raise ConfigError(f"--seconds {seconds:g}: allowed are seconds above 0.")
+    if len(what) == 1:
+        found = _of_run(what[0], at, model, platform, profiles, seconds)
+    else:
+        found = _of_files(what, model, platform, profiles, seconds)
+    if as_json:
+        from netadapt.report.explanation import told
+
+        result_json(told(found))
+        return
+    result(_text(found))
+
+
+def _of_files(files: list[Path], model: str | None, platform: str | None, profiles: int, seconds: float) -> Explanation:
+    from netadapt.explain import explain_files
+    from netadapt.platforms import resolve_platform
+
+    if len(files) != 2 or model is not None or any(path.is_dir() for path in files):
+        raise ConfigError("explain takes one run folder (and --model), or two ONNX files.")
+    with closing(resolve_platform(platform or PLATFORM)) as opened, counting("profiling") as progress:
+        return explain_files(files, opened, repeats=profiles, seconds=seconds, progress=progress)
+
+
+def _of_run(run: Path, at: str, model: str | None, platform: str | None, profiles: int, seconds: float) -> Explanation:
     from netadapt.family import Family
     from netadapt.network import trace
 
-    if not seconds > 0:
-        raise ConfigError(f"--seconds {seconds:g}: allowed are seconds above 0.")
     family, config = Family.read(run), read_config(run)
     variant = variant_at(family, at)
     network = trace(*original_of(run, model), keep=config.model.keep, exact=config.model.exact)
@@ -51,12 +77,7 @@ def command(
         found.write(run)
     except OSError as error:
         note(f"the report will not show this: {error.filename}: {error.strerror}")
-    if as_json:
-        from netadapt.report.explanation import told
-
-        result_json(told(found))
-        return
-    result(_text(found))
+    return found
 
 
 def _explain(

@@ -5,4 +5,5 @@
 """
 
 from netadapt.explain.explain import explain as explain
+from netadapt.explain.files import explain_files as explain_files
 from netadapt.explain.record import Explanation as Explanation

@@ -44,8 +44,15 @@ class LayerTime:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What a layer has to do at some widths; ``padded`` with channels rounded up to whole vectors."""
+class Work:
+    """What a layer has to do at some widths.
+
+    Attributes:
+        inputs, outputs: channels.
+        macs: multiply-accumulates.
+        padded: the same with channels rounded up to whole vectors.
+        bytes: read and written.
+    """
 
     inputs: int
     outputs: int
@@ -87,11 +94,33 @@ def judge(
     told = [layer for layer in rows_of(network.layers) if layer.name in before or layer.name in after]
     works = [(_work(layer, original, vector), _work(layer, smaller, vector)) for layer in told]
     times = [(before.get(layer.name, LayerTime(0.0)), after.get(layer.name, LayerTime(0.0))) for layer in told]
-    machine = _machine([w for pair in works for w in pair], [t for pair in times for t in pair], vector, overhead_ms)
     pins = _pins(network)
-    return tuple(
-        _row(layer, work, time, machine, pins[layer.name]) for layer, work, time in zip(told, works, times, strict=True)
-    )
+    unchanged = [_unchanged(layer, pins[layer.name]) for layer in told]
+    names = [layer.name for layer in told]
+    return judge_works(names, works, times, unchanged, vector=vector, overhead_ms=overhead_ms)
+
+
+def judge_works(
+    names: Sequence[str],
+    works: Sequence[tuple[Work, Work]],
+    times: Sequence[tuple[LayerTime, LayerTime]],
+    unchanged: Sequence[tuple[Cause, str]],
+    *,
+    vector: int,
+    overhead_ms: float,
+) -> tuple[Row, ...]:
+    """Return a row for every layer.
+
+    Args:
+        names: of the layers.
+        works: of each, before and after.
+        times: of each, before and after.
+        unchanged: what is said of each where its work stayed the same and so did its time.
+        vector: channels that the platform computes at once.
+        overhead_ms: fixed cost of a call.
+    """
+    machine = _machine([w for pair in works for w in pair], [t for pair in times for t in pair], vector, overhead_ms)
+    return tuple(_row(*each, machine) for each in zip(names, works, times, unchanged, strict=True))
 
 
 def rows_of(layers: Sequence[Layer]) -> list[Layer]:
@@ -111,12 +140,12 @@ def _pins(network: Network) -> dict[str, str]:
     return found
 
 
-def _work(layer: Layer, vector: np.ndarray, step: int) -> _Work:
+def _work(layer: Layer, vector: np.ndarray, step: int) -> Work:
     inputs, outputs, fan_in = (int(form(vector)) for form in (layer.inputs, layer.outputs, layer.fan_in))
     activations = inputs * int(np.prod(layer.input_size)) + outputs * int(np.prod(layer.output_size))
     weights = 0 if layer.kind == "product" else outputs * fan_in * int(np.prod(layer.kernel))
     padded = _padded(outputs, layer.outputs, step) * _padded(fan_in, layer.fan_in, step) * layer.area
-    return _Work(inputs, outputs, outputs * fan_in * layer.area, padded, BYTES * (activations * layer.batch + weights))
+    return Work(inputs, outputs, outputs * fan_in * layer.area, padded, BYTES * (activations * layer.batch + weights))
 
 
 def _padded(count: int, form: LinearForm, step: int) -> int:
@@ -124,29 +153,36 @@ def _padded(count: int, form: LinearForm, step: int) -> int:
     return -(-count // step) * step if np.any(form.coefficients) else count
 
 
-def _machine(works: Sequence[_Work], times: Sequence[LayerTime], vector: int, overhead_ms: float) -> _Machine:
+def _machine(works: Sequence[Work], times: Sequence[LayerTime], vector: int, overhead_ms: float) -> _Machine:
     """Return what the platform reached at best, in layers that take much longer than a call costs."""
     long = [(w, t.latency_ms) for w, t in zip(works, times, strict=True) if t.latency_ms > 3 * overhead_ms and w.bytes]
     per_mac = min((ms / work.macs for work, ms in long if work.macs), default=0.0)
     return _Machine(overhead_ms, vector, per_mac, min((ms / work.bytes for work, ms in long), default=0.0))
 
 
-def _row(layer: Layer, works: tuple[_Work, _Work], times: tuple[LayerTime, LayerTime], m: _Machine, pin: str) -> Row:
+def _row(
+    name: str,
+    works: tuple[Work, Work],
+    times: tuple[LayerTime, LayerTime],
+    unchanged: tuple[Cause, str],
+    machine: _Machine,
+) -> Row:
     ratio = _ratio(works)
     lost = times[1].latency_ms - times[0].latency_ms * ratio
-    cause, reason = _cause(layer, works, times, m, pin, lost)
+    in_both = all(work.bytes for work in works)
+    cause, reason = _cause(works, times, unchanged, machine, lost) if in_both else ("", "")
     before, after = (_side(work, time) for work, time in zip(works, times, strict=True))
     spread = max(time.spread_ms for time in times)
-    return Row(layer=layer.name, before=before, after=after, spread_ms=spread, lost_ms=lost, cause=cause, reason=reason)
+    return Row(layer=name, before=before, after=after, spread_ms=spread, lost_ms=lost, cause=cause, reason=reason)
 
 
-def _ratio(works: tuple[_Work, _Work]) -> float:
+def _ratio(works: tuple[Work, Work]) -> float:
     """Return how much of its work a layer still has: by MACs, or by bytes where it has none."""
     first, second = (work.macs or work.bytes for work in works)
     return second / first if first else 1.0
 
 
-def _side(work: _Work, time: LayerTime) -> Side:
+def _side(work: Work, time: LayerTime) -> Side:
     return Side(
         inputs=work.inputs,
         outputs=work.outputs,
@@ -158,11 +194,10 @@ def _side(work: _Work, time: LayerTime) -> Side:
 
 
 def _cause(
-    layer: Layer,
-    works: tuple[_Work, _Work],
+    works: tuple[Work, Work],
     times: tuple[LayerTime, LayerTime],
+    unchanged: tuple[Cause, str],
     machine: _Machine,
-    pin: str,
     lost: float,
 ) -> tuple[Cause, str]:
     """Return why a layer lost ``lost`` milliseconds, and the sentence that says so."""
@@ -170,7 +205,7 @@ def _cause(
     spread = max(time.spread_ms for time in times)
     same = ratio > UNCHANGED
     if lost <= max(LAGS * (1 - ratio) * before, SLIGHT * before) or (same and lost <= 2 * spread):
-        return _unchanged(layer, pin) if same else ("", "")
+        return unchanged if same else ("", "")
     if lost <= 2 * spread:
         return "within noise", f"the {lost:.2g} ms that it lost are within twice the spread of the profiles"
     causes = [
@@ -211,7 +246,7 @@ def _kernel(time: LayerTime) -> str:
     return time.kernel.removeprefix("Fused")
 
 
-def _plateau(works: tuple[_Work, _Work], before: float, ratio: float, machine: _Machine) -> _Candidate:
+def _plateau(works: tuple[Work, Work], before: float, ratio: float, machine: _Machine) -> _Candidate:
     """Account for channels being computed in whole vectors, the last of which is not full."""
     first, second = works
     amount = before * max(second.padded / first.padded - ratio, 0.0) if first.padded else 0.0
@@ -226,7 +261,7 @@ def _overhead(times: tuple[LayerTime, LayerTime], ratio: float, machine: _Machin
     return amount, "overhead-bound", f"it takes {share}"
 
 
-def _memory(works: tuple[_Work, _Work], before: float, ratio: float, machine: _Machine) -> _Candidate:
+def _memory(works: tuple[Work, Work], before: float, ratio: float, machine: _Machine) -> _Candidate:
     """Account for waiting for memory, where it moves more than its share of what it moved before."""
     first, second = works
     bound = second.bytes * machine.per_byte > HALF * second.macs * machine.per_mac

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from netadapt.errors import PlatformError
 from netadapt.explain.causes import LayerTime, judge
-from netadapt.explain.naming import owners
+from netadapt.explain.naming import Names, owners
 from netadapt.explain.profiling import take_profiles, times_of
 from netadapt.explain.record import Explanation, Total
 from netadapt.platforms.base import Measurement, Platform
@@ -49,7 +49,9 @@ class _Found:
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
+    """Where the times of layers come from; the fields are those of `Explanation`."""
+
     text: str
     profiles: int
     vector: int
@@ -91,11 +93,9 @@ def explain(
     if profiles is None:
         found, source = _estimated(network, widths, platform, estimator())
     else:
-        times = [times_of(some, network.layers) for some in profiles]
+        times = [times_of(some, Names(network.layers)) for some in profiles]
         found = [_Found(some.layers, some.other_ms, some.shortest_ms) for some in times]
-        runtime = platform.fingerprint().get("runtime", platform.name)
-        text = f"the profiler of {runtime}: medians of {repeats} fresh sessions of each network, taken in turn"
-        source = _Source(text, repeats, *_vector(platform))
+        source = profiled_source(platform, repeats)
     before, after = found
     overhead_ms = min(before.overhead_ms, after.overhead_ms)
     rows = judge(network, widths, before.layers, after.layers, vector=source.vector, overhead_ms=overhead_ms)
@@ -107,19 +107,27 @@ def explain(
         vector=source.vector,
         vector_from=source.vector_from,
         overhead_ms=overhead_ms,
-        before=_total(measured[0], before, [row.before.latency_ms for row in rows]),
-        after=_total(measured[1], after, [row.after.latency_ms for row in rows]),
+        before=total_of(measured[0], before.other_ms, [row.before.latency_ms for row in rows]),
+        after=total_of(measured[1], after.other_ms, [row.after.latency_ms for row in rows]),
         rows=rows,
     )
 
 
-def _total(measurement: Measurement, found: _Found, layers_ms: list[float]) -> Total:
+def profiled_source(platform: Platform, repeats: int) -> Source:
+    """Return where times come from that a platform's profiler told in ``repeats`` sessions of each network."""
+    runtime = platform.fingerprint().get("runtime", platform.name)
+    text = f"the profiler of {runtime}: medians of {repeats} fresh sessions of each network, taken in turn"
+    return Source(text, repeats, *_vector(platform))
+
+
+def total_of(measurement: Measurement, other_ms: float, layers_ms: list[float]) -> Total:
+    """Return one network as a whole, from its measurement, the rest of its time, and that of its rows."""
     return Total(
         measured_ms=measurement.median_ms,
         half_width_ms=measurement.half_width_ms,
         verdict=measurement.verdict,
         layers_ms=sum(layers_ms),
-        other_ms=found.other_ms,
+        other_ms=other_ms,
     )
 
 
@@ -133,7 +141,7 @@ def _vector(platform: Platform) -> tuple[int, str]:
 
 def _estimated(
     network: Network, widths: Mapping[str, int], platform: Platform, estimator: Estimator
-) -> tuple[list[_Found], _Source]:
+) -> tuple[list[_Found], Source]:
     """Return what an estimator says of both networks."""
     if not isinstance(estimator, PartedEstimator):
         raise PlatformError(
@@ -151,5 +159,5 @@ def _estimated(
     kind = type(estimator).__name__
     text = f"the estimator ({kind}), for {platform.name} has no profiler: not measured layer by layer"
     if (step := getattr(estimator, "vector", None)) is not None:
-        return found, _Source(text, 0, step, "found by the estimator")
-    return found, _Source(text, 0, *_vector(platform))
+        return found, Source(text, 0, step, "found by the estimator")
+    return found, Source(text, 0, *_vector(platform))

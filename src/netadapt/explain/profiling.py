@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from netadapt.explain.causes import LayerTime
-from netadapt.explain.naming import Names
 from netadapt.platforms.base import Artifact, OperationTime, Platform
 from netadapt.platforms.lock import measuring_lock
-
-if TYPE_CHECKING:
-    from netadapt.network.structure import Layer
 
 Profile = Sequence[OperationTime]
 _REORDERS = ("reorder", "convertlayout")  # kinds of operations that only rearrange memory
@@ -76,14 +71,13 @@ def take_profiles(
     return found
 
 
-def times_of(profiles: Sequence[Profile], layers: Sequence[Layer]) -> Times:
+def times_of(profiles: Sequence[Profile], names: Callable[[str], str | None]) -> Times:
     """Return the time of every layer: medians over profiles of one network.
 
     Args:
         profiles: at least one.
-        layers: of the network, in order of execution.
+        names: gives the layer that an operation belongs to by its name; ``None`` where that does not tell.
     """
-    names = Names(layers)
     single = [_of_one(profile, names) for profile in profiles]
     found = {name: _median([times[name] for times in single if name in times]) for times in single for name in times}
     other = found.pop(None, LayerTime(0.0))
@@ -91,7 +85,7 @@ def times_of(profiles: Sequence[Profile], layers: Sequence[Layer]) -> Times:
     return Times({name: time for name, time in found.items() if name is not None}, other.latency_ms, shortest)
 
 
-def _of_one(profile: Profile, names: Names) -> dict[str | None, LayerTime]:
+def _of_one(profile: Profile, names: Callable[[str], str | None]) -> dict[str | None, LayerTime]:
     """Return the times of one profile by layer; those of no layer under ``None``."""
     homes = _homes(profile, names)
     found: dict[str | None, LayerTime] = {}
@@ -104,7 +98,7 @@ def _of_one(profile: Profile, names: Names) -> dict[str | None, LayerTime]:
     return found
 
 
-def _homes(profile: Profile, names: Names) -> list[str | None]:
+def _homes(profile: Profile, names: Callable[[str], str | None]) -> list[str | None]:
     """Return the layer of each operation; rearranged memory counts for the layer that needs it so."""
     homes = [None if _rearranges(operation) else names(operation.name) for operation in profile]
     for place, operation in enumerate(profile):

@@ -89,6 +89,7 @@ class Measurement:
         rounds_ms: the same before drift was divided out; networks of one window are paired by round.
         ratio: to the sentinel measured in the same window; ``None`` for the sentinel itself or without one.
         energy_mj, memory_mb: medians over the sessions, ``None`` where the platform cannot tell.
+        energy_half_width_mj, memory_half_width_mb: half the 95 % confidence intervals of these.
         size_mb: of the file that was measured, in 10^6 bytes; ``None`` where users do not deploy such files.
         environment: what was seen of the machine (processor, governor, load, temperature, versions), and of the window:
             ``trend`` (see `conditions.py`), ``busy`` (other programs), ``waited`` (share of the time without a core).
@@ -108,11 +109,23 @@ class Measurement:
     environment: Mapping[str, Any] = field(default_factory=dict)
     rounds_ms: tuple[float, ...] = ()
     size_mb: float | None = None
+    energy_half_width_mj: float | None = None
+    memory_half_width_mb: float | None = None
 
     @property
     def relative_half_width(self) -> float:
         """Return the half-width of the interval relative to the median."""
         return self.half_width_ms / self.median_ms
+
+    @property
+    def relative_half_widths(self) -> dict[str, float]:
+        """Return the same of every measured resource of which it is known."""
+        found = {"latency": self.relative_half_width}
+        if self.energy_mj and self.energy_half_width_mj is not None:
+            found["energy"] = self.energy_half_width_mj / self.energy_mj
+        if self.memory_mb and self.memory_half_width_mb is not None:
+            found["memory"] = self.memory_half_width_mb / self.memory_mb
+        return found
 
 
 class Platform(Protocol):

@@ -97,7 +97,8 @@ class SimulatedPlatform:
 
         macs        = outputs~ * fan_in~ * kernel_area * output_area * batch      (fan_in of depthwise: 1, unrounded)
         bytes       = 4 * (inputs * input_area * batch + outputs * output_area * batch + outputs * fan_in * kernel_area)
-        latency_ms  = 0.005 + macs / GMACS_PER_S[kind] / 1e6 + bytes / GBYTES_PER_S / 1e6
+        latency_ms  = 0.005 + tail * macs / GMACS_PER_S[kind] / 1e6 + bytes / GBYTES_PER_S / 1e6
+        tail        = 1 where outputs is a multiple of staircase, else 1 + ragged
 
     Layers without multiply-accumulates (norms, activations, pooling) count as fused and cost nothing. Of the network:
 
@@ -107,6 +108,7 @@ class SimulatedPlatform:
 
     Args:
         staircase: channels per vector of the device; 1: none.
+        ragged: share by which a layer with a vector that is not full is slower than with that vector full.
         noise: relative standard deviation between sessions (log-normal); a quarter of it between slices.
         drift: the n-th session of this object is slower by ``n * drift``.
         bursts: probability that a session is disturbed.
@@ -127,6 +129,7 @@ class SimulatedPlatform:
         self,
         *,
         staircase: int = 1,
+        ragged: float = 0.0,
         noise: float = 0.0,
         drift: float = 0.0,
         bursts: float = 0.0,
@@ -136,6 +139,7 @@ class SimulatedPlatform:
     ) -> None:
         given = {
             "staircase": staircase,
+            "ragged": ragged,
             "noise": noise,
             "drift": drift,
             "bursts": bursts,
@@ -144,7 +148,7 @@ class SimulatedPlatform:
             "seed": seed,
         }
         _check_ranges(given)
-        self.staircase, self.noise, self.drift = staircase, noise, drift
+        self.staircase, self.ragged, self.noise, self.drift = staircase, ragged, noise, drift
         self.bursts, self.burst_factor, self.failures, self.seed = bursts, burst_factor, failures, seed
         defaults = SimulatedPlatform.__init__.__kwdefaults__ or {}
         changed = "&".join(f"{key}={value:g}" for key, value in given.items() if value != defaults[key])
@@ -154,7 +158,8 @@ class SimulatedPlatform:
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """Return what a noiseless latency depends on."""
-        return {"device": "simulated", "runtime": "simulated", "version": 1, "staircase": self.staircase}
+        shape = {"staircase": self.staircase} | ({"ragged": f"{self.ragged:g}"} if self.ragged else {})
+        return {"device": "simulated", "runtime": "simulated", "version": 1, **shape}
 
     def cost(self, layers: Sequence[LayerRecord]) -> Cost:
         """Return what one inference of these layers costs, by the formulas of the class."""
@@ -163,11 +168,13 @@ class SimulatedPlatform:
             if not layer.fan_in:
                 continue
             fan_in = layer.fan_in if layer.kind == "depthwise" else self._padded(layer.fan_in)
-            macs = self._padded(layer.outputs) * fan_in * layer.kernel_area * layer.output_area * layer.batch
+            outputs = self._padded(layer.outputs)
+            tail = 1.0 if outputs == layer.outputs else 1.0 + self.ragged
+            macs = outputs * fan_in * layer.kernel_area * layer.output_area * layer.batch
             moved = layer.batch * (layer.inputs * layer.input_area + layer.outputs * layer.output_area) * _BYTES
             held = layer.outputs * layer.fan_in * layer.kernel_area * _BYTES
             speed = GMACS_PER_S.get(layer.kind, GMACS_PER_S["other"])
-            latency_ms += OVERHEAD_MS + macs / speed / 1e6 + (moved + held) / GBYTES_PER_S / 1e6
+            latency_ms += OVERHEAD_MS + tail * macs / speed / 1e6 + (moved + held) / GBYTES_PER_S / 1e6
             picojoules += PICOJOULES_PER_MAC * macs + PICOJOULES_PER_BYTE * (moved + held)
             weights += held
             activations = max(activations, moved)
@@ -246,6 +253,7 @@ def _check_ranges(given: Mapping[str, float]) -> None:
     """Refuse values that no device can have."""
     ranges = {
         "staircase": (1, 4096),
+        "ragged": (0, 100),
         "noise": (0, 1),
         "drift": (0, 1),
         "bursts": (0, 1),

@@ -175,6 +175,8 @@ def summarise(
     values = _levels(readings)
     flat = values / statistics.drift(values, sentinel)
     halves = statistics.half_widths(flat)
+    energy = _intervals([[r.energy_mj for r in row] for row in readings])
+    memory = _intervals([[r.memory_mb for r in row] for row in readings])
     measurements = []
     for row, sessions in enumerate(readings):
         slices = np.concatenate([r.latency_ms for r in sessions])
@@ -192,10 +194,12 @@ def summarise(
                 half_width_ms=float(halves[row] * median),
                 sessions_ms=tuple(flat[row].tolist()),
                 ratio=None if sentinel is None or own else float(np.median(flat[row]) / np.median(flat[sentinel])),
-                energy_mj=_median([r.energy_mj for r in sessions]),
-                memory_mb=_median([r.memory_mb for r in sessions]),
+                energy_mj=energy[row][0],
+                memory_mb=memory[row][0],
                 environment=environment or {},
                 rounds_ms=tuple(values[row].tolist()),
+                energy_half_width_mj=energy[row][1],
+                memory_half_width_mb=memory[row][1],
             )
         )
     return measurements
@@ -206,10 +210,19 @@ def _levels(readings: Sequence[Sequence[Reading]]) -> statistics.Values:
     return np.array([[statistics.session_level(r.latency_ms) for r in row] for row in readings])
 
 
-def _median(values: Sequence[float | None]) -> float | None:
-    """Return the median of what is known, ``None`` if nothing is."""
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
+def _intervals(table: Sequence[Sequence[float | None]]) -> list[tuple[float | None, float | None]]:
+    """Return each network's median of what is known, and half the interval of it; ``None`` for what cannot be said.
+
+    Args:
+        table: by network and round.
+    """
+    known = [[value for value in row if value is not None] for row in table]
+    medians = [float(np.median(row)) if row else None for row in known]
+    whole = all(len(row) == len(given) for row, given in zip(known, table, strict=True))
+    if not whole or not all(median is not None and median > 0 for median in medians):
+        return [(median, None) for median in medians]
+    halves = statistics.half_widths(np.array(known)) * np.median(known, axis=1)
+    return list(zip(medians, halves.tolist(), strict=True))
 
 
 def measure_model(

@@ -5,8 +5,8 @@
     start      config_sha, seed, model, method, platform, budget{resource: limit}, metric (its name; figures of it are
                called accuracy whatever it is), initial{resources, measurement,
                accuracy_selection, accuracy_test, macs, parameters}, groups[{name, width, layers}],
-               pinned[{layer, reason, where}], pinned_share (of the MACs), noise{half_width_ms, relative},
-               floor{resource: value}
+               pinned[{layer, reason, where}], pinned_share (of the MACs),
+               noise{half_width_ms, relative, of_a_step{resource: relative}}, floor{resource: value}
     estimator  kind, networks_measured, seconds, loo_error
     loss_curves  curves{group: {widths, losses}}, forward_images, seconds                        (method one-shot)
     iteration  iteration, constraint{resource: value}
@@ -71,6 +71,13 @@ class State:
     stop: Data | None = None
     began: str = ""
     last: str = ""
+
+    @property
+    def noise(self) -> dict[str, float]:
+        """Relative half-width of a measurement as the run takes it, by measured resource."""
+        found: Mapping[str, float] | float = (self.start or {})["noise"]["of_a_step"]
+        # the first runs had one figure, which they took for that of all resources they measured
+        return dict(found) if isinstance(found, Mapping) else dict.fromkeys(("latency", "energy", "memory"), found)
 
     @property
     def training_images(self) -> int:

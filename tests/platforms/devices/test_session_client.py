@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from processes import gone
 
 from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms.devices import session_client
@@ -52,18 +52,6 @@ def client():
     client = SessionClient("onnxruntime", {}, threads=1, cores=(), limit_s=60.0)
     yield client
     client.close()
-
-
-def gone(pid):
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
-                return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_slices_fill_the_time(client, relu):

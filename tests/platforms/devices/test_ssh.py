@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from ncnn_outputs import assert_same_ncnn
 from onnx import TensorProto, helper
 from onnx_outputs import assert_same_onnx
 from sshd import command_of, kill
 
 import netadapt
 from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.network import trace
 from netadapt.platforms import StopwatchProtocol, list_platforms, resolve_platform
 from netadapt.platforms.artifacts import artifact_of
 from netadapt.platforms.devices import ssh, ssh_connection
@@ -56,9 +58,9 @@ def opened(sshd):
     """Give a function that opens platforms and close them in the end."""
     platforms = []
 
-    def resolve(python=sys.executable, **parameters):
+    def resolve(python=sys.executable, runtime="onnxruntime", **parameters):
         query = "&".join(f"{key}={value}" for key, value in {"python": python, **parameters}.items())
-        platforms.append(resolve_platform(f"{sshd.address}/onnxruntime?{query}"))
+        platforms.append(resolve_platform(f"{sshd.address}/{runtime}?{query}"))
         return platforms[-1]
 
     yield resolve
@@ -103,6 +105,20 @@ class TestSsh(PlatformSuite):
         assert_same_onnx(first, second)
 
 
+@pytest.mark.slow
+@pytest.mark.needs("ncnn", "pnnx")
+class TestNcnnOverSsh(PlatformSuite):
+    @pytest.fixture(autouse=True)
+    def _server(self, sshd):
+        self.sshd = sshd
+
+    def make_platform(self):
+        return resolve_platform(f"{self.sshd.address}/ncnn?python={sys.executable}")
+
+    def assert_same_network(self, first, second):
+        assert_same_ncnn(first, second)
+
+
 def test_the_whole_way_through_the_stopwatch(sshd, opened):
     platform = opened()
     protocol = StopwatchProtocol(sessions=2, seconds=0.02)
@@ -120,6 +136,22 @@ def test_the_whole_way_through_the_stopwatch(sshd, opened):
         content = (sshd.home / ".cache/netadapt/device" / name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == Path(name).stem
     assert (sshd.folder / "log").read_text().count("Accepted publickey") == 1
+
+
+@pytest.mark.needs("ncnn", "pnnx")
+def test_a_network_of_several_files_comes_whole_and_only_what_lacks_comes_again(sshd, opened, tmp_path):
+    platform = opened(runtime="ncnn")
+    network = trace(SmallNetwork().eval(), _IMAGES)
+    artifact = platform.compile_widths(network, {network.groups[0].name: 4}, tmp_path)
+    assert time_it(platform, artifact).latency_ms
+    device = sshd.home / ".cache/netadapt/device"
+    assert {path.name for path in artifact.files} < set(kept(sshd)) and len(artifact.files) == 3
+    damaged, whole = (next(path.name for path in artifact.files if path.suffix == end) for end in (".bin", ".param"))
+    (device / damaged).write_bytes(b"damaged")
+    before = (device / whole).stat().st_ino
+    assert time_it(platform, artifact).latency_ms
+    assert hashlib.sha256((device / damaged).read_bytes()).hexdigest() == damaged[:64]
+    assert (device / whole).stat().st_ino == before
 
 
 def test_loopback_is_this_machine_and_other_hosts_are_not(sshd, opened):

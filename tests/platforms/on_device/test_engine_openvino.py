@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import onnx
@@ -13,6 +14,7 @@ from needs import needs
 from onnx import TensorProto, helper
 
 from netadapt.platforms import on_device
+from netadapt.platforms.devices.session_client import SessionClient
 from netadapt.platforms.environment import available_cores
 from netadapt.platforms.on_device import engine_openvino
 
@@ -72,3 +74,21 @@ def test_a_free_batch_is_one(tmp_path):
 def test_other_free_sizes_are_refused(shape, tmp_path):
     with pytest.raises(ValueError, match="export it with fixed sizes"):
         engine_openvino.compile_model(model_file(tmp_path / "free.onnx", shape), 1)
+
+
+def test_a_profile_tells_operations_by_their_layers_also_the_one_that_gives_the_output(tmp_path):
+    weight, bias = (helper.make_tensor(f"network.last.{name}", TensorProto.FLOAT, shape, [0.5] * size)
+                    for name, shape, size in (("weight", (64, 64), 4096), ("bias", (64,), 64)))  # fmt: skip
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (64, 64)) for name in ("x", "7")]
+    nodes = [
+        helper.make_node("Softmax", ["x"], ["s"], name="/network/first/Softmax"),
+        helper.make_node("Gemm", ["s", weight.name, bias.name], ["7"], name="/network/last/Gemm", transB=1),
+    ]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight, bias])
+    path = tmp_path / "two.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    with closing(SessionClient("openvino", {}, threads=1, cores=(), limit_s=60.0)) as client:
+        found = client.profile(path, seconds=0.02)
+    assert found is not None and all(entry.latency_ms >= 0 for entry in found)
+    assert [entry.name for entry in found] == ["/network/first/Softmax", "network.last"]
+    assert [entry.kind.partition(" ")[0] for entry in found] == ["Softmax", "FullyConnected"]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
+from ncnn_outputs import assert_same_ncnn
 from needs import needs, needs_vulkan
 from torch import nn
 
@@ -21,19 +20,12 @@ from netadapt.testing import PlatformSuite
 needs("ncnn", "pnnx")
 
 
-def outputs(artifact, options=None):
-    shapes = [entry["shape"] for entry in json.loads(artifact.path.read_bytes())["inputs"]]
-    random = np.random.default_rng(1)
-    return run_once(artifact, options or {}, [random.standard_normal(shape).astype(np.float32) for shape in shapes])
-
-
 class TestNcnn(PlatformSuite):
     def make_platform(self):
         return resolve_platform("ncnn")
 
     def assert_same_network(self, first, second):
-        for a, b in zip(outputs(first), outputs(second), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+        assert_same_ncnn(first, second)
 
 
 class TestNcnnOnVulkan(TestNcnn):

@@ -14,6 +14,7 @@ import re
 import shlex
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -169,12 +170,13 @@ class Ssh:
             MeasurementUnusable: the session took longer than the limit, or other hosts measured all the time.
         """
         file = artifact_of(artifact.path)  # its content counts, whatever it was called
+        names = {_device_name(file, path): path for path in file.files}
         self.identity(runtime)
         request = {
             "do": "measure",
             "runtime": runtime.name,
             "options": dict(runtime.options),
-            "files": [[file.sha256, _suffix(file)]],
+            "files": list(names),
             "seconds": seconds,
             "warmups": warmups,
             "threads": self.threads,
@@ -184,7 +186,9 @@ class Ssh:
         }
         answer = self._patiently(request)
         if answer.missing is not None:
-            self._push(file)
+            for (sha256, suffix), path in names.items():
+                if sha256 in answer.missing:
+                    self._push(path, sha256, suffix)
             answer = self._patiently(request)
         return self._reading(runtime, file, seconds, answer)
 
@@ -270,10 +274,10 @@ class Ssh:
         board = {"board": found.machine.board} if found.machine.board else {}
         return {**found.state, **board, "memory_mb": found.machine.memory_mb}
 
-    def _push(self, file: Artifact) -> None:
+    def _push(self, path: Path, sha256: str, suffix: str) -> None:
         """Store a file on the device."""
-        content = file.path.read_bytes()
-        request = {"do": "put", "sha256": file.sha256, "suffix": _suffix(file), "size": len(content)}
+        content = path.read_bytes()
+        request = {"do": "put", "sha256": sha256, "suffix": suffix, "size": len(content)}
         self._ask(request, _Empty, limit_s=_PUSH_S, content=content)
 
     def _ask(
@@ -320,8 +324,11 @@ class Ssh:
         self._connection.close()
 
 
-def _suffix(file: Artifact) -> str:
-    """Return what follows the hash in the file's name on the device: what a runtime may go by."""
-    name = file.path.name
-    suffix = name[len(file.sha256) :] if name.startswith(file.sha256) else file.path.suffix
-    return suffix if re.fullmatch(r"(\.[A-Za-z0-9]+)*", suffix, re.ASCII) else ""
+def _device_name(network: Artifact, path: Path) -> tuple[str, str]:
+    """Return the name of one of a network's files on the device: its hash, and a suffix, which a runtime may go by.
+
+    Companions keep the names that the network's first file knows them by, which begin with their hashes.
+    """
+    sha256 = network.sha256 if path == network.path else path.name[: len(network.sha256)]
+    suffix = path.name[len(sha256) :] if path.name.startswith(sha256) else path.suffix
+    return sha256, suffix if re.fullmatch(r"(\.[A-Za-z0-9]+)*", suffix, re.ASCII) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ EMPTY_MODEL = bytes.fromhex(
     "080812003a330a0c0a0178120179220452656c751201655a0f0a0178120a0a08080112040a02"
     "0801620f0a0179120a0a08080112040a02080142040a00100d"
 )
+WARMUPS = 10  # inferences that do not count in a profile
+FEWEST_RUNS = 50  # inferences that do; counters are whole microseconds
 
 
 def version() -> str:
@@ -29,17 +32,64 @@ def open_model(path: str | None, threads: int, options: dict[str, Any]) -> Calla
         ValueError: an input has a free size (a free first one counts as 1), or a type that is no plain number; or
             openvino does not grant the number of threads.
     """
-    compiled = compile_model(path, threads)
+    request = _request(compile_model(path, threads))
+    return lambda: request.infer(share_outputs=True)
+
+
+def profile(path: str, threads: int, options: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+    """Return what each operation takes, from the runtime's own counters.
+
+    Raises:
+        ValueError: as `open_model`.
+    """
+    compiled = compile_model(path, threads, counted=True)
+    request = _request(compiled)
+    for _ in range(WARMUPS):
+        request.infer(share_outputs=True)
+    before = _counters(request)
+    end, runs = time.monotonic() + seconds, WARMUPS
+    while runs < WARMUPS + FEWEST_RUNS or time.monotonic() < end:
+        request.infer(share_outputs=True)
+        runs += 1
+    names = {operation.friendly_name: _name(operation) for operation in compiled.get_runtime_model().get_ops()}
+    found = []
+    for name, (kind, mean_ms) in _counters(request).items():
+        # a counter is the mean over all inferences so far, warm-ups included
+        latency_ms = (runs * mean_ms - WARMUPS * before[name][1]) / (runs - WARMUPS)
+        found.append({"name": names.get(name, name), "kind": kind, "latency_ms": max(0.0, latency_ms)})
+    return found
+
+
+def _counters(request: Any) -> dict[str, tuple[str, float]]:
+    """Return kind and mean milliseconds of the operations that were run, in order of execution."""
+    return {
+        entry.node_name: (f"{entry.node_type} ({entry.exec_type})", entry.real_time.total_seconds() * 1e3)
+        for entry in request.profiling_info
+        if entry.status == entry.Status.EXECUTED
+    }
+
+
+def _name(operation: Any) -> str:
+    """Return an operation's path; one that gives an output of the network is named like that, its weights are not."""
+    name = str(operation.friendly_name)
+    if "/" in name:
+        return name
+    sources = [str(entry.get_source_output().get_node().friendly_name) for entry in operation.inputs()]
+    return next((source.rpartition(".")[0] for source in sources if "." in source and "/" not in source), name)
+
+
+def _request(compiled: Any) -> Any:
+    """Return a request with fixed inputs."""
     import openvino
     from session_timing import random_array
 
     request = compiled.create_infer_request()
     for entry in compiled.inputs:
         request.set_tensor(entry, openvino.Tensor(random_array(list(entry.shape), _dtype(entry))))
-    return lambda: request.infer(share_outputs=True)
+    return request
 
 
-def compile_model(path: str | None, threads: int) -> Any:
+def compile_model(path: str | None, threads: int, *, counted: bool = False) -> Any:
     """Return openvino's compiled model: latency hint, one stream, ``threads`` threads.
 
     The precision is float32 by command: otherwise openvino computes in bfloat16 or float16 on processors that can.
@@ -59,6 +109,7 @@ def compile_model(path: str | None, threads: int) -> Any:
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32",
         "ENABLE_HYPER_THREADING": True,  # the session's cores are given, whatever they share
+        "PERF_COUNT": counted,
     }
     compiled = core.compile_model(model, "CPU", settings)
     granted = compiled.get_property("INFERENCE_NUM_THREADS")

@@ -1,30 +1,24 @@
 """Keeps a conversion server alive and has networks converted by it; `converted.py` is its only caller.
 
 The server is started when first needed and again after it died, after a fork of this process, and when it has grown
-too large (converters keep much of what they saw). It is ended by `close`, by garbage collection or by the death of
-this process, whichever comes first.
+too large (converters keep much of what they saw).
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import logging
 import os
-import select
-import subprocess
-import sys
-import tempfile
 import time
-import weakref
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netadapt.errors import PlatformError
+from netadapt.platforms.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -33,19 +27,6 @@ _log = logging.getLogger("netadapt")
 _SERVER = Path(__file__).parents[1] / "converters/conversion_server.py"
 _START_LIMIT_S = 300.0
 _LARGEST_BYTES = 3_000_000_000  # a server that has grown beyond is replaced
-_TAIL_BYTES = 2000
-
-
-def _end(process: subprocess.Popen[bytes], errors: IO[bytes], owner: int) -> None:
-    """End the server; a forked copy of its owner leaves it alone."""
-    errors.close()
-    if os.getpid() != owner:
-        return
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
-    process.kill()  # it holds nothing that must be saved
-    process.wait()
 
 
 class ConversionClient:
@@ -58,10 +39,8 @@ class ConversionClient:
 
     def __init__(self, name: str, *, limit_s: float = 600.0) -> None:
         self._name, self._limit_s = name, limit_s
-        self._process: subprocess.Popen[bytes] | None = None
-        self._errors: IO[bytes] | None = None
-        self._owner = 0
-        self._finalizer: weakref.finalize[Any, Any] | None = None
+        # it holds nothing that must be saved
+        self._process = ServerProcess(_SERVER, name, environment={"TF_CPP_MIN_LOG_LEVEL": "2"}, patience_s=0.0)
 
     def convert(self, program: ExportedProgram) -> tuple[bytes, list[NDArray[Any]]]:
         """Return the converted file and what it computes on the program's example inputs.
@@ -84,11 +63,9 @@ class ConversionClient:
 
     def _failure(self, error: Exception, when: str) -> PlatformError:
         """End the server and return what to raise."""
-        tail = self._tail()
-        status = None
-        if self._process is not None and not isinstance(error, TimeoutError):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                status = self._process.wait(timeout=5)  # its pipe ends before it can be reaped
+        tail = self._process.tail()
+        # its pipe ends before it can be reaped
+        status = None if isinstance(error, TimeoutError) else self._process.status(limit_s=5)
         self.close()
         if isinstance(error, TimeoutError):
             return PlatformError(f"the {self._name} converter gave no answer within {self._limit_s:g} s.\n{tail}")
@@ -98,12 +75,10 @@ class ConversionClient:
     def _send(self, request: bytes) -> None:
         """Send a request; a server that died while idle is replaced once."""
         for attempt in (1, 2):
-            process = self._running()
-            assert process.stdin is not None
+            self._start()
             try:
-                process.stdin.write(len(request).to_bytes(8, "big"))
-                process.stdin.write(request)
-                process.stdin.flush()
+                self._process.write(len(request).to_bytes(8, "big"))
+                self._process.write(request)
             except BrokenPipeError as error:
                 if attempt == 2:
                     raise self._failure(error, "before it read the network") from error
@@ -112,30 +87,17 @@ class ConversionClient:
             else:
                 return
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        """Return the server, started if there is none that belongs to this process or it has grown too large."""
-        if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
+    def _start(self) -> None:
+        """Start the server if there is none that belongs to this process, or it has grown too large."""
+        if self._process.alive:
             if _resident_bytes(self._process.pid) <= _LARGEST_BYTES:
-                return self._process
+                return
             _log.info("the %s converter has grown too large and is started again", self._name)
-        self.close()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the server
-        # -P: what lies in the current folder must not shadow the converter.
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(_SERVER), self._name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
-            start_new_session=True,  # Ctrl-C is ours to handle
-        )
-        self._process, self._owner = process, os.getpid()
-        self._finalizer = weakref.finalize(self, _end, process, self._errors, self._owner)
+        self._process.start()
         try:
             self._receive(time.monotonic() + _START_LIMIT_S)  # its greeting
         except (EOFError, TimeoutError) as error:
             raise self._failure(error, "when it started") from error
-        return process
 
     def _receive(self, deadline: float) -> bytes:
         """Read one message, blocked on the pipe.
@@ -147,33 +109,14 @@ class ConversionClient:
         return self._read(int.from_bytes(self._read(8, deadline), "big"), deadline)
 
     def _read(self, size: int, deadline: float) -> bytes:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        pipe = self._process.stdout.fileno()
         buffer = bytearray()
         while len(buffer) < size:
-            ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise TimeoutError
-            chunk = os.read(pipe, min(size - len(buffer), 1 << 20))
-            if not chunk:
-                raise EOFError
-            buffer += chunk
+            buffer += self._process.read(min(size - len(buffer), 1 << 20), deadline)
         return bytes(buffer)
-
-    def _tail(self) -> str:
-        """Return the end of what the server wrote to stderr."""
-        if self._errors is None:
-            return ""
-        size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - _TAIL_BYTES))
-        return self._errors.read().decode(errors="replace").strip()
 
     def close(self) -> None:
         """End the server; idempotent."""
-        if self._finalizer is not None:
-            self._finalizer()
-        self._process, self._finalizer, self._errors = None, None, None
+        self._process.close()
 
 
 def _serialised(program: ExportedProgram) -> bytes:
@@ -194,7 +137,7 @@ def _serialised(program: ExportedProgram) -> bytes:
     return buffer.getvalue()
 
 
-def _resident_bytes(pid: int) -> int:
+def _resident_bytes(pid: int | None) -> int:
     """Return the resident size of a process, 0 where the system does not tell."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
