@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -12,7 +12,7 @@ from netadapt.errors import PlatformError
 from netadapt.explain.causes import LayerTime, judge
 from netadapt.explain.naming import Names, owners
 from netadapt.explain.profiling import take_profiles, times_of
-from netadapt.explain.record import Explanation, Total
+from netadapt.explain.record import Explanation, Row, Total
 from netadapt.platforms.base import Measurement, Platform
 from netadapt.platforms.environment import vector_of_processor
 from netadapt.platforms.stopwatch import StopwatchProtocol, measure
@@ -99,6 +99,41 @@ def explain(
     before, after = found
     overhead_ms = min(before.overhead_ms, after.overhead_ms)
     rows = judge(network, widths, before.layers, after.layers, vector=source.vector, overhead_ms=overhead_ms)
+    others_ms = before.other_ms, after.other_ms
+    return explanation_of(platform, variant, source, measured, others_ms, overhead_ms, rows)
+
+
+def explanation_of(
+    platform: Platform,
+    variant: str,
+    source: Source,
+    measured: Sequence[Measurement],
+    others_ms: tuple[float, float],
+    overhead_ms: float,
+    rows: Sequence[Row],
+) -> Explanation:
+    """Put together what was found.
+
+    Args:
+        platform: where both networks were timed.
+        variant: name of the second one.
+        source: of the times of the layers.
+        measured: the first network and the second as wholes.
+        others_ms: the time of each that belongs to no layer.
+        overhead_ms: what an operation takes at least.
+        rows: layer by layer.
+    """
+    sides_ms = [row.before.latency_ms for row in rows], [row.after.latency_ms for row in rows]
+    before, after = (
+        Total(
+            measured_ms=whole.median_ms,
+            half_width_ms=whole.half_width_ms,
+            verdict=whole.verdict,
+            layers_ms=sum(layers_ms),
+            other_ms=other_ms,
+        )
+        for whole, other_ms, layers_ms in zip(measured, others_ms, sides_ms, strict=True)
+    )
     return Explanation(
         platform=platform.name,
         variant=variant,
@@ -107,9 +142,9 @@ def explain(
         vector=source.vector,
         vector_from=source.vector_from,
         overhead_ms=overhead_ms,
-        before=total_of(measured[0], before.other_ms, [row.before.latency_ms for row in rows]),
-        after=total_of(measured[1], after.other_ms, [row.after.latency_ms for row in rows]),
-        rows=rows,
+        before=before,
+        after=after,
+        rows=tuple(rows),
     )
 
 
@@ -118,17 +153,6 @@ def profiled_source(platform: Platform, repeats: int) -> Source:
     runtime = platform.fingerprint().get("runtime", platform.name)
     text = f"the profiler of {runtime}: medians of {repeats} fresh sessions of each network, taken in turn"
     return Source(text, repeats, *_vector(platform))
-
-
-def total_of(measurement: Measurement, other_ms: float, layers_ms: list[float]) -> Total:
-    """Return one network as a whole, from its measurement, the rest of its time, and that of its rows."""
-    return Total(
-        measured_ms=measurement.median_ms,
-        half_width_ms=measurement.half_width_ms,
-        verdict=measurement.verdict,
-        layers_ms=sum(layers_ms),
-        other_ms=other_ms,
-    )
 
 
 def _vector(platform: Platform) -> tuple[int, str]:

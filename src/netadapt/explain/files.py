@@ -7,7 +7,7 @@ from pathlib import Path
 
 from netadapt.errors import PlatformError
 from netadapt.explain.causes import BYTES, LayerTime, Work, judge_works
-from netadapt.explain.explain import Progress, profiled_source, total_of
+from netadapt.explain.explain import Progress, explanation_of, profiled_source
 from netadapt.explain.onnx_work import NodeWork, OnnxFile
 from netadapt.explain.profiling import take_profiles, times_of
 from netadapt.explain.record import Explanation
@@ -54,18 +54,8 @@ def explain_files(
     works = [_both(first.works.get(n, _NOTHING), second.works.get(n, _NOTHING), source.vector) for n in names]
     times = [(before.layers.get(n, LayerTime(0.0)), after.layers.get(n, LayerTime(0.0))) for n in names]
     rows = judge_works(names, works, times, [("", "")] * len(names), vector=source.vector, overhead_ms=overhead_ms)
-    return Explanation(
-        platform=platform.name,
-        variant=files[1].name,
-        source=source.text,
-        profiles=source.profiles,
-        vector=source.vector,
-        vector_from=source.vector_from,
-        overhead_ms=overhead_ms,
-        before=total_of(measured[0], before.other_ms, [row.before.latency_ms for row in rows]),
-        after=total_of(measured[1], after.other_ms, [row.after.latency_ms for row in rows]),
-        rows=rows,
-    )
+    others_ms = before.other_ms, after.other_ms
+    return explanation_of(platform, files[1].name, source, measured, others_ms, overhead_ms, rows)
 
 
 def _both(first: NodeWork, second: NodeWork, step: int) -> tuple[Work, Work]:
