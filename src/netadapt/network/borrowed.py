@@ -6,7 +6,6 @@ a second copy is only needed if a forward pass writes to them.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from netadapt.errors import ModelError
+from netadapt.network.surgery import deep_copied
 
 
 class Written(Exception):
@@ -74,10 +73,4 @@ def clean_copy(model: nn.Module, *, borrow: bool) -> nn.Module:
     for parameter in model.parameters() if borrow else ():
         if type(parameter) is nn.Parameter:
             memo[id(parameter)] = nn.Parameter(parameter.detach(), parameter.requires_grad)
-    try:
-        return copy.deepcopy(model, memo).eval()
-    except (RuntimeError, TypeError) as error:
-        raise ModelError(
-            f"{type(model).__name__} cannot be deep-copied: {error}; keep locks, generators and tensors "
-            "with a gradient history out of the module"
-        ) from error
+    return deep_copied(model, memo).eval()

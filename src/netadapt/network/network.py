@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -12,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from netadapt.errors import ModelError, SurgeryError, did_you_mean
 from netadapt.network import surgery
 from netadapt.network.algebra import Forms, build_layers, count_parameters
-from netadapt.network.bench import Bench, outputs_of, prepare
+from netadapt.network.bench import Bench, outputs_of, prepare, telling
 from netadapt.network.constants import find_constant, find_input_size
 from netadapt.network.followers import Choice, followers, options, rehearse
 from netadapt.network.groups import Grouping, build_groups
@@ -218,7 +220,8 @@ class Network:
             )
 
     def _verify_outputs(self, before: nn.Module, after: nn.Module) -> None:
-        old, new = (outputs_of(module, self.example_inputs) for module in (before, after))
+        inputs = tree_map(telling, self.example_inputs)
+        old, new = (outputs_of(copy.deepcopy(module).double(), inputs) for module in (before, after))
         if [t.shape for t in old] != [t.shape for t in new] or not all(bool(t.isfinite().all()) for t in new):
             raise SurgeryError(
                 "outputs of the shrunk network are not finite or have another shape; "

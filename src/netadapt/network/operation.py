@@ -70,6 +70,10 @@ class Propagation:
     standardised: set[str] = field(default_factory=set)
     names: Counter[str] = field(default_factory=Counter)
 
+    def sizes_of(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a parameter, a buffer or a constant tensor."""
+        return self.shapes.get(name) or self.constants[name]
+
     def constant(self, shape: Sequence[int]) -> Value:
         """Return a tensor that is neither parameter nor buffer: units that it meets along an axis must stay."""
         if math.prod(shape) <= 1:
@@ -184,7 +188,7 @@ class Operation:
         axis, size = parameter.axes[dim], parameter.shape[dim]
         if axis is None:
             return none((size,))
-        sizes = self.state.shapes.get(parameter.name) or self.state.constants[parameter.name]
+        sizes = self.state.sizes_of(parameter.name)
         whole, behind = self.atoms.axis(parameter.name, axis, sizes[axis], role), parameter.folded_behind(axis)
         return whole.narrow(0, parameter.starts.get(axis, 0), size // behind).repeat_interleave(behind)
 

@@ -41,7 +41,7 @@ def propagate(graph: fx.GraphModule, inputs: Mapping[str, Value], state: Propaga
             state.atoms.pin(value, "its channels are the network's output", RANK_OUTPUT)
         elif isinstance(value, Parameter):
             for axis in [axis for axis in value.axes if axis is not None]:
-                atoms = state.atoms.axis(value.name, axis, state.shapes[value.name][axis])
+                atoms = state.atoms.axis(value.name, axis, state.sizes_of(value.name)[axis])
                 state.atoms.pin(atoms, "the network returns this parameter", RANK_OUTPUT)
 
 

@@ -44,7 +44,7 @@ class Spread(nn.Parameter):
             if func.__name__ == "__get__" and not isinstance(result := func(*args), Tensor):
                 return result  # a shape, a device, ...: what need not be masked
             if func in _BY_ROWS and len(args) > 1 and isinstance(args[1], Spread) and _groups(args, options) == 1:
-                return _by_rows(func, args[0], args[1], *args[2:], **options)
+                return _by_rows(func, _masked(args[0]), args[1], *map(_masked, args[2:]), **options)
             arguments = tree_map(_masked, (args, options))
             try:
                 return func(*arguments[0], **arguments[1])

@@ -135,6 +135,12 @@ def shrink(network: Network, kept: Kept, weights_of: nn.Module | None = None, *,
     return result
 
 
+def staying(network: Network, module: nn.Module, kept: Kept) -> Masks:
+    """Return which entries of a version's tensors stay when it is cut to ``kept``; axes without a loss are left out."""
+    have = kept_of(network, module)
+    return _staying(network, have, complete(network, kept, have))
+
+
 def _staying(network: Network, have: Kept, wanted: Kept) -> Masks:
     """Return which entries of a version that has the units ``have`` stay; axes that lose nothing are left out."""
     before = masks(network, have)
@@ -195,11 +201,20 @@ def copy_with(source: nn.Module, change: Callable[[str, Tensor], Tensor], *, bor
             new = new if isinstance(new, nn.Parameter) else nn.Parameter(new, False)
             new.requires_grad_(tensor.requires_grad)
         memo[id(tensor)] = new
+    return deep_copied(source, memo)
+
+
+def deep_copied(module: nn.Module, memo: dict[int, object]) -> nn.Module:
+    """Return a deep copy in which the tensors with an id in ``memo`` are replaced.
+
+    Raises:
+        ModelError: the module cannot be deep-copied.
+    """
     try:
-        return copy.deepcopy(source, memo)
+        return copy.deepcopy(module, memo)
     except (RuntimeError, TypeError) as error:
         raise ModelError(
-            f"{type(source).__name__} cannot be deep-copied: {error}; keep locks, generators and tensors "
+            f"{type(module).__name__} cannot be deep-copied: {error}; keep locks, generators and tensors "
             "with a gradient history out of the module"
         ) from error
 
@@ -285,10 +300,9 @@ def _masked_tensor(tensor: Tensor, factors: list[Tensor]) -> Iterator[None]:
 
 def _consumed(network: Network, module: nn.Module, kept: Kept) -> list[tuple[str, Tensor, list[Tensor]]]:
     """Return where units enter that are not ``kept``: tensors of ``module`` with factors of 0 and 1 for their axes."""
-    have = kept_of(network, module)
     inputs = {(use.tensor, use.axis) for group in network.groups for use in group.axes if use.role == "input"}
     tensors, result = tensors_of(module), []
-    for name, axes in _staying(network, have, complete(network, kept, have)).items():
+    for name, axes in staying(network, module, kept).items():
         tensor = tensors[name]
         factors = [
             torch.from_numpy(mask).to(tensor).reshape([-1 if dim == axis else 1 for dim in range(tensor.ndim)])

@@ -10,6 +10,7 @@ digits; what is no such statistic (a sum, a softmax over channels) does not, and
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils.hooks import RemovableHandle
 
 from netadapt.errors import ModelError
 from netadapt.network import surgery
@@ -28,17 +30,24 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 
 
-def classes_of(width: int, rng: np.random.Generator) -> Ints:
-    """Return the class of every unit, ``(width,)``: as many classes as possible, all of equally many units."""
+FEWEST_CLASSES = 3  # two numbers are normalised to plus and minus one, whatever they are
+
+
+def classes_of(name: str, width: int) -> Ints:
+    """Return the class of every unit, ``(width,)``: as many classes as possible, all of equally many units.
+
+    Args:
+        name: of the group; other groups draw other classes.
+        width: number of units; the classes of a prime number of units are one.
+    """
     copies = next(p for p in range(2, width + 1) if width % p == 0)
-    return rng.permutation(np.arange(width) % (width // copies))
+    return np.random.default_rng([zlib.crc32(name.encode()), width]).permutation(np.arange(width) % (width // copies))
 
 
-def one_of_each(classes: Ints, rng: np.random.Generator) -> tuple[int, ...]:
-    """Return a random unit of each class, ascending."""
-    order = rng.permutation(len(classes))
-    first = np.unique(classes[order], return_index=True)[1]
-    return tuple(sorted(order[first].tolist()))
+def one_of_each(classes: Ints, *, last: bool) -> tuple[int, ...]:
+    """Return the first or the last unit of each class, ascending; no unit is kept both times."""
+    units = np.arange(len(classes))[:: -1 if last else 1]
+    return tuple(sorted(units[np.unique(classes[units], return_index=True)[1]].tolist()))
 
 
 @contextlib.contextmanager
@@ -80,13 +89,13 @@ def masked(network: Network, module: nn.Module, kept: surgery.Kept) -> Iterator[
     Raises:
         ModelError: such a weight belongs to a module whose input is not known to be what is summed over.
     """
-    gone = surgery.masks(network, surgery.complete(network, kept, surgery.kept_of(network, module)))
-    hooks = []
+    gone, hooks = surgery.staying(network, module, kept), []
     try:
         for group in network.groups:
             for use in group.axes:
-                if use.role == "input" and use.tensor in network.standardised and use.tensor in gone:
-                    hooks.append(_mask_input(module, use.tensor, gone[use.tensor][use.axis]))
+                mask = gone.get(use.tensor, {}).get(use.axis)
+                if use.role == "input" and use.tensor in network.standardised and mask is not None:
+                    hooks += _mask_inputs(module, use.tensor, mask)
         with surgery.masked(network, module, kept, skip=network.standardised):
             yield
     finally:
@@ -94,15 +103,23 @@ def masked(network: Network, module: nn.Module, kept: surgery.Kept) -> Iterator[
             hook.remove()
 
 
-def _mask_input(module: nn.Module, tensor: str, mask: NDArray[np.bool_]) -> Any:
-    owner = module.get_submodule(tensor.rpartition(".")[0])
+def _mask_inputs(module: nn.Module, name: str, mask: NDArray[np.bool_]) -> list[RemovableHandle]:
+    """Mask what goes into every layer that uses the weight ``name``."""
+    weight = surgery.tensors_of(module)[name]
+    owners = [part for part in module.modules() if any(own is weight for own in part._parameters.values())]
+    return [_mask_input(owner, name, mask) for owner in owners]
+
+
+def _mask_input(owner: nn.Module, name: str, mask: NDArray[np.bool_]) -> RemovableHandle:
     if not isinstance(owner, _ConvNd | nn.Linear):
-        raise ModelError(f"the weight of {tensor} is computed in forward by a {type(owner).__name__}")
+        raise ModelError(f"the weight of {name} is computed in forward by a {type(owner).__name__}")
     groups = owner.groups if isinstance(owner, _ConvNd) and not isinstance(owner, _ConvTransposeNd) else 1
     factor = torch.from_numpy(np.tile(mask, groups)).double()
     space = len(owner.kernel_size) if isinstance(owner, _ConvNd) else 0
 
-    def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (args[0] * factor.to(args[0]).reshape(-1, *[1] * space), *args[1:])
+    def hook(_: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        x = args[0] if args else options["input"]
+        x = x * factor.to(x).reshape(-1, *[1] * space)
+        return ((x, *args[1:]), options) if args else (args, options | {"input": x})
 
-    return owner.register_forward_pre_hook(hook)
+    return owner.register_forward_pre_hook(hook, with_kwargs=True)

@@ -148,3 +148,29 @@ def test_a_standardised_weight_pins_its_inputs_and_may_lose_outputs():
 def test_an_unusual_call_of_a_known_operation_is_pinned():
     network = trace(Between(lambda x: F.pad(x, (0, 0, 0, 0, 0, 0, 1, 1)), 8), IMAGE)
     assert all(network.equals_masked({g.name: [0]}) < 1e-10 for g in network.groups)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_what_meets_the_input_is_no_weight(batch):
+    class Placed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.positions, self.weight = nn.Parameter(torch.randn(1, 5, 6)), nn.Parameter(torch.randn(6, 8))
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.head((x + self.positions) @ self.weight)
+
+    assert trace(Placed(), torch.randn(batch, 5, 6)).widths == {"weight": 8}
+
+
+def test_a_constant_may_be_returned():
+    class Grid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head, self.grid = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1), torch.arange(6.0)
+
+        def forward(self, x):
+            return self.head(self.conv(x)), self.grid, self.grid * 2
+
+    assert trace(Grid(), IMAGE).widths == {"conv": 8}

@@ -129,7 +129,7 @@ def add_parameter(op: Operation, labels: Tensor, parameter: Parameter) -> Tensor
 
 def _computed_weight(op: Operation, values: Sequence[Value]) -> Parameter | None:
     """Return the weight that the result still is: scaled, say, by another one that has a number for each output."""
-    if any(not isinstance(value, Parameter) and varying(value) for value in values):
+    if any(not isinstance(value, Parameter) and bool((compact(value) >= 0).any()) for value in values):
         return None  # it meets units of the network: a table of positions, say
     parameters = sorted((v for v in values if isinstance(v, Parameter)), key=lambda v: -len(v.long))
     if not parameters or not parameters[0].long or parameters[0].shape != op.shape:

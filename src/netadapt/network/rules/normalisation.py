@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import reduce
-
 from torch import Tensor
 
 from netadapt.network.labels import spread, varying, vector
 from netadapt.network.operation import Operation, Parameter, Value
-from netadapt.network.rules.elementwise import add_parameter
+from netadapt.network.rules.elementwise import add_parameter, meet
 from netadapt.network.rules.registry import rule
 
 
@@ -73,5 +71,9 @@ def layer_norm(op: Operation) -> Value:
     reason = f"{op.name} mixes the statistics of all channels: removing one would change the others"
     if op.opaque(labels) or not op.mix(labels, reason):
         return op.pin_all(reason)
-    parameters = [value for key in ("weight", "bias") if isinstance(value := op.value(key), Parameter)]
-    return reduce(lambda merged, parameter: add_parameter(op, merged, parameter), parameters, labels)
+    for value in (op.value("weight"), op.value("bias")):
+        if isinstance(value, Parameter):
+            labels = add_parameter(op, labels, value)
+        elif isinstance(value, Tensor):
+            labels = meet(op, labels, value)
+    return labels
