@@ -63,4 +63,5 @@ def test_parametrised_weights_are_pinned_with_a_reason():
             nn.Sequential(between(2, wrap(nn.Conv2d(8, 6, 3)), 8, 6), nn.ReLU(), nn.Conv2d(2, 2, 1)), signal(2)
         )
         assert network.widths == {"0.3": 2}
-        assert "computed in forward" in {p.layer: p.reason for p in network.pinned}["0.0"]
+        reason = {p.layer: p.reason for p in network.pinned}["0.0"]
+        assert "computed in forward" in reason or "does not follow on parameters" in reason  # as torch exports it
