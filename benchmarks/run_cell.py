@@ -110,7 +110,7 @@ def check_floor(plan: Mapping[str, Any]) -> None:
     """
     initial, budget, floor = (plan[key]["latency"] for key in ("initial", "budget", "floor"))
     told = f"original {initial:.3f} ms, budget {budget:.3f} ms ({budget / initial:.0%})"
-    told += f", floor {floor:.3f} ms ({floor / initial:.0%}), noise {plan['noise']['latency']:.1%}"
+    told += f", floor {floor:.3f} ms ({floor / initial:.0%}), noise {plan['noise']:.1%}"
     print(told, flush=True)
     if budget < FLOOR_FACTOR * floor:
         raise TooNearFloor(f"the budget is under {FLOOR_FACTOR} times the floor: {told}")

@@ -5,12 +5,16 @@ import math
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from small_run import run, small_net
+from torch import nn
 
-from netadapt.adaptation.finish import standard_error, with_selection
+from netadapt.adaptation.finish import final, standard_error, with_selection
+from netadapt.platforms import Measurement
 from netadapt.runs.journal import read_records
 from netadapt.runs.status import status
 from netadapt.training.task import Score
@@ -30,6 +34,28 @@ def test_the_selection_split_is_added_where_the_task_can() -> None:
     plain = object()
     assert with_selection(Extendable()) == "all"  # type: ignore[arg-type,comparison-overlap]
     assert with_selection(plain) is plain  # type: ignore[arg-type,comparison-overlap]
+
+
+@pytest.mark.parametrize(
+    ("memory_half_width_mb", "met"),
+    [(0.0, False), (0.5, False), (1.5, True), (2.4, True), (2.6, False), (None, False)],
+)
+def test_a_budget_is_met_within_the_interval_unless_that_says_nothing(
+    memory_half_width_mb: float | None, met: bool
+) -> None:
+    measurement = Measurement(
+        "p", 1.0, 0.0, 1.0, 5, "stable", 0.01, (1.0,) * 5,
+        ratio=0.5, memory_mb=10.0, memory_half_width_mb=memory_half_width_mb,
+    )  # fmt: skip
+    metering = SimpleNamespace(
+        network=SimpleNamespace(widths_of=lambda model: {}),
+        measure=lambda model, widths: (measurement, {"latency": 1.0, "memory": 10.0}),
+    )
+    told: dict[str, Any] = {}
+    store = SimpleNamespace(record=lambda type_, data: told.update(data))
+    budget = {"latency": 1.0, "memory": 9.0}
+    final(store, metering, nn.Identity(), "001", Score(0.9, 0.1, 100), budget)  # type: ignore[arg-type]
+    assert told["met"] == met
 
 
 WEIGHTS_METER = """

@@ -6,9 +6,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from netadapt.adaptation.limits import groups_per_step, measure_floor, resolve_budget, schedules, smallest_widths
+from netadapt.adaptation.limits import (
+    excess_noise,
+    groups_per_step,
+    margins,
+    measure_floor,
+    refuse_noise,
+    resolve_budget,
+    schedules,
+    smallest_widths,
+)
 from netadapt.adaptation.metering import Metering
-from netadapt.errors import BudgetError
+from netadapt.errors import BudgetError, MeasurementUnusable
 from netadapt.network import trace
 from netadapt.platforms import StopwatchProtocol
 from netadapt.platforms.simulated import SimulatedPlatform
@@ -76,6 +85,29 @@ def test_steps_are_raised_to_three_times_the_noise_and_told(
     found = schedules(SearchSection(first_step="1%"), metering, {"latency": 5.0}, {"latency": 10.0})
     assert found["latency"].step(0) == pytest.approx(0.6)
     assert "cannot be told from noise" in caplog.text
+
+
+def test_the_excess_of_noise_is_what_would_raise_the_first_step(metering: Metering) -> None:
+    metering.noise = {"latency": 0.02, "memory": 0.05}
+    initial = {"latency": 10.0, "memory": 4.0, "macs": 100.0}
+    search = SearchSection(first_step="3%")
+    assert excess_noise(search, metering, ["latency", "macs"], initial) == pytest.approx(2)
+    assert excess_noise(search, metering, ["latency", "memory"], initial) == pytest.approx(5)
+    assert excess_noise(search, metering, ["macs"], initial) == 0
+    assert excess_noise(SearchSection(first_step="3%", min_step="6%"), metering, ["latency"], initial) == 0
+
+
+def test_a_budget_of_what_cannot_be_measured_is_refused_with_what_helps(metering: Metering) -> None:
+    metering.noise = {"latency": 0.01, "energy": 0.4}
+    refuse_noise(metering, {"latency": 1.0, "macs": 1e6})
+    with pytest.raises(MeasurementUnusable, match=r"with 5 sessions energy is known to ±40% only.*measure\.sessions"):
+        refuse_noise(metering, {"latency": 1.0, "energy": 1.0})
+
+
+def test_the_margin_is_the_noise_and_never_most_of_the_way(metering: Metering) -> None:
+    metering.noise = {"latency": 0.02, "energy": 0.2}
+    budget, initial = {"latency": 5.0, "energy": 9.0, "macs": 50.0}, {"latency": 10.0, "energy": 10.0, "macs": 100.0}
+    assert margins(metering, budget, initial) == {"latency": pytest.approx(0.1), "energy": 0.25, "macs": 0.0}
 
 
 def test_a_schedule_that_cannot_arrive_is_stretched_and_told(

@@ -109,6 +109,25 @@ def test_what_is_measured_in_passing_is_not_learned_from(metering: Metering) -> 
     assert len(metering.meter.data("latency")[0]) == before
 
 
+def test_what_has_no_interval_is_taken_to_be_as_noisy_as_latency(metering: Metering) -> None:
+    measurement, _ = metering.initial()
+    metering.know_noise(replace(measurement, energy_half_width_mj=None))
+    assert metering.noise["energy"] == metering.noise["latency"] != metering.noise["memory"]
+
+
+def test_longer_measurements_are_less_noisy_by_the_root_as_far_as_they_may(metering: Metering) -> None:
+    metering.noise = {"latency": 0.04, "memory": 0.0}
+    metering.measure_longer(0.9)
+    assert (metering.protocol.sessions, metering.noise) == (5, {"latency": 0.04, "memory": 0.0})
+    metering.measure_longer(2.0)
+    assert (metering.protocol.sessions, metering.noise) == (20, {"latency": 0.02, "memory": 0.0})
+    metering.measure_longer(100.0)
+    assert metering.protocol.sessions == 30
+    assert metering.noise["latency"] == pytest.approx(0.04 * np.sqrt(5 / 30))
+    metering.measure_longer(100.0)
+    assert metering.protocol.sessions == 30
+
+
 @pytest.mark.parametrize("bursts", [1, 2, 3])
 def test_a_burst_of_noise_is_waited_for(metering: Metering, monkeypatch: pytest.MonkeyPatch, bursts: int) -> None:
     metering.initial()

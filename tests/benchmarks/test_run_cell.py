@@ -57,7 +57,7 @@ def test_a_budget_under_the_floor_is_refused_and_that_is_kept(small):
 
 
 def test_the_rule_of_the_floor():
-    plan = {"initial": {"latency": 1.0}, "floor": {"latency": 0.2}, "noise": {"latency": 0.01}}
+    plan = {"initial": {"latency": 1.0}, "floor": {"latency": 0.2}, "noise": 0.01}
     check_floor(plan | {"budget": {"latency": 0.31}})
     with pytest.raises(TooNearFloor, match=r"budget 0\.290 ms \(29%\), floor 0\.200 ms \(20%\)"):
         check_floor(plan | {"budget": {"latency": 0.29}})

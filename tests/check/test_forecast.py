@@ -18,7 +18,7 @@ SPEED = Speed(forward=1000.0, training=100.0, refit_s=0.5, outputs=5)
 def metering(tiny, platform):
     network = trace(*tiny)
     taken = take_measurements(network, platform, rows_of(network, SearchSection()), 3)
-    return metering_of(network, platform, taken.original, 5)
+    return metering_of(network, platform, taken.original)
 
 
 def test_twice_the_speed_is_half_the_time(metering) -> None:

@@ -115,6 +115,13 @@ def test_of_what_is_not_known_in_every_session_or_is_not_positive_there_is_no_in
     assert set(found.relative_half_widths) == {"latency"}
 
 
+def test_a_network_with_a_reading_missing_leaves_the_others_their_intervals():
+    known, lacking = [[Reading((1.0,), energy_mj=e) for e in row] for row in ((1.0, 1.1, 1.2), (2.0, None, 2.2))]
+    first, second = summarise("x", [known, lacking])
+    assert first.relative_half_widths["energy"] > 0
+    assert "energy" not in second.relative_half_widths and second.energy_mj == 2.1
+
+
 def test_a_measurement_is_json(network, tmp_path):
     files, _ = candidates(network, tmp_path, [4])
     result = measure(SimulatedPlatform(noise=0.01), files)[0]

@@ -109,6 +109,11 @@ def test_an_unusable_reference_is_refused(tiny, tmp_path):
         _ = Meter(tiny, SimulatedPlatform(noise=0.7), tmp_path).initial
 
 
+def test_a_doubtful_reference_is_measured_once_more_for_longer(tiny, tmp_path):
+    quiet, doubtful = (Meter(tiny, SimulatedPlatform(noise=noise), tmp_path).reference for noise in (0.005, 0.05))
+    assert (len(quiet.sessions_ms), len(doubtful.sessions_ms)) == (11, 33)
+
+
 def test_platforms_do_not_share_samples(mobile, tmp_path):
     Meter(mobile, SimulatedPlatform(), tmp_path).measure_widths(design(mobile, 2, 0))
     platform = _Counting(staircase=8)

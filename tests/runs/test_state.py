@@ -66,11 +66,12 @@ def test_costs_count_steps_open_iterations_and_the_long_term_tune():
 
 
 def test_the_noise_of_a_step_is_known_by_resource_and_from_the_first_runs_as_one_figure():
-    def start(of_a_step):
-        return fold(records(("start", {"budget": {}, "initial": {}, "noise": {"of_a_step": of_a_step}})))
+    def start(**noise):
+        return fold(records(("start", {"budget": {}, "initial": {}, "noise": noise})))
 
-    assert start({"latency": 0.02, "memory": 0.0}).noise == {"latency": 0.02, "memory": 0.0}
-    assert start(0.02).noise == {"latency": 0.02, "energy": 0.02, "memory": 0.02}
+    by_resource = {"latency": 0.02, "memory": 0.0}
+    assert start(of_a_step=0.02, of_a_step_by_resource=by_resource).noise == by_resource
+    assert start(of_a_step=0.02).noise == {"latency": 0.02, "energy": 0.02, "memory": 0.02}
 
 
 def test_steps_are_in_order_of_iteration():

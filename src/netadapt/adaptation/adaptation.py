@@ -127,7 +127,7 @@ class Adaptation:
         if all(net.resources[name] <= limit for name, limit in self.budget.items()):
             return
         tools = self._tools()
-        margins = {name: self.metering.noise.get(name, 0.0) * limit for name, limit in self.budget.items()}
+        margins = limits.margins(self.metering, self.budget, self._initial)
         try:
             search = netadapt(net, self.budget, self.schedules, tools, margins=margins, rule=self.config.search.pick)
             for step in search:
@@ -189,8 +189,9 @@ class Adaptation:
         """Measure and check everything, train nothing; return what a run would start from.
 
         Returns:
-            ``initial``, ``floor`` and ``budget`` (by resource), ``noise`` (of a measurement, relative, by measured
-            resource), ``first_step`` and ``iterations`` (by resource), all in canonical units.
+            ``initial``, ``floor`` and ``budget`` (by resource), ``noise`` (of a measurement of latency, relative),
+            ``noise_by_resource`` (of all measured ones), ``sessions`` (per measurement), ``first_step`` and
+            ``iterations`` (by resource), all in canonical units.
 
         Raises:
             BudgetError: above the start, below the floor.
@@ -202,7 +203,9 @@ class Adaptation:
             "initial": dict(self._initial),
             "floor": floor,
             "budget": dict(self.budget),
-            "noise": dict(self.metering.noise),
+            "noise": self.metering.noise["latency"],
+            "noise_by_resource": dict(self.metering.noise),
+            "sessions": self.metering.protocol.sessions,
             "first_step": {name: schedule.step(0) for name, schedule in self.schedules.items()},
             "iterations": {
                 name: schedule.iterations(self._initial[name] - self.budget[name])
@@ -238,10 +241,13 @@ class Adaptation:
             self._listener("prepare", {"what": "measuring the original network"})
             measurement, self._initial = self.metering.initial()
             self.budget = limits.resolve_budget(self.config.budget, self.metering, self._initial)
+            given = (self.config.search, self.metering, self.budget, self._initial)
+            self.metering.measure_longer(limits.excess_noise(*given))
+            limits.refuse_noise(self.metering, self.budget)
         else:
             self._initial, self.budget = known, start["budget"]
-            self.metering.noise = self.folder.state().noise
-            self.metering.know_size(known["size"])
+            sessions = start["noise"].get("sessions", self.config.measure.sessions)
+            self.metering.resume(self.folder.state().noise, sessions, known["size"])
         self.schedules = limits.schedules(methods.search_of(self.config), self.metering, self.budget, self._initial)
         return measurement
 
@@ -277,7 +283,9 @@ class Adaptation:
                 "noise": {
                     "half_width_ms": measurement.half_width_ms,
                     "relative": measurement.relative_half_width,
-                    "of_a_step": dict(self.metering.noise),
+                    "of_a_step": self.metering.noise["latency"],
+                    "of_a_step_by_resource": dict(self.metering.noise),
+                    "sessions": self.metering.protocol.sessions,
                 },
                 "floor": floor,
             },

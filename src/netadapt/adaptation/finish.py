@@ -15,6 +15,7 @@ from dataclasses import asdict
 import numpy as np
 from torch import nn
 
+from netadapt.adaptation.limits import TOO_NOISY
 from netadapt.adaptation.metering import Metering
 from netadapt.adaptation.store import Store
 from netadapt.adaptation.tuning import Tuner, recipe_of
@@ -167,12 +168,13 @@ def final(
 ) -> Measurement:
     """Measure the trained file afresh, interleaved with the original, and say whether the budget is met.
 
-    The budget counts as met when no measured median is above it by more than the half-width of its interval.
+    The budget counts as met when no measured median is above it by more than the half-width of its interval; an
+    interval that wide that it says nothing excuses nothing.
     """
     widths = metering.network.widths_of(tuned)
     measurement, resources = metering.measure(tuned, widths)
-    noise = measurement.relative_half_widths
-    met = all(resources[name] * (1 - noise.get(name, 0.0)) <= limit for name, limit in budget.items())
+    excused = {name: noise for name, noise in measurement.relative_half_widths.items() if noise < TOO_NOISY}
+    met = all(resources[name] * (1 - excused.get(name, 0.0)) <= limit for name, limit in budget.items())
     ratio = measurement.ratio
     store.record(
         "final",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from netadapt.adaptation.metering import Metering
 from netadapt.budget import Budget, format_quantity, parse_limit
-from netadapt.errors import BudgetError
+from netadapt.errors import BudgetError, MeasurementUnusable
 from netadapt.models import resolve_model
 from netadapt.network import Network
 from netadapt.platforms.stopwatch import measure
@@ -25,6 +25,9 @@ from netadapt.runs.settings import BudgetSection, SearchSection
 from netadapt.schedule import Schedule
 
 log = logging.getLogger("netadapt")
+
+#: half-width of an interval, relative to the value, from which on it says nothing about a budget
+TOO_NOISY = 0.25
 
 
 def resolve_budget(section: BudgetSection, metering: Metering, initial: Mapping[str, float]) -> dict[str, float]:
@@ -110,14 +113,54 @@ def schedules(
         budget: limits in canonical units.
         initial: what the original costs.
     """
-    first = parse_limit(search.first_step)
-    share = first.value if first.relative else first.value / initial[first.resource]
     found = {}
     for name, limit in budget.items():
-        planned = Schedule(share * initial[name], search.decay, _smallest_step(search, name, metering, initial))
+        planned = _planned(search, name, metering, initial)
         found[name] = planned.reaching(initial[name] - limit)
         _tell(name, planned, found[name])
     return found
+
+
+def excess_noise(
+    search: SearchSection, metering: Metering, budgeted: Iterable[str], initial: Mapping[str, float]
+) -> float:
+    """Return how many times too noisy a measurement is for the first step that was asked for; 0 where none can be.
+
+    Args:
+        search: first and smallest step.
+        metering: knows the noise.
+        budgeted: resources.
+        initial: what the original costs.
+    """
+    if "noise" not in search.min_step:
+        return 0.0
+    return _raised([_planned(search, name, metering, initial) for name in budgeted])
+
+
+def refuse_noise(metering: Metering, budget: Mapping[str, float]) -> None:
+    """Refuse a budget of what cannot be measured well enough to say whether it is met.
+
+    Raises:
+        MeasurementUnusable: the half-width of an interval is `TOO_NOISY` of the value or more.
+    """
+    for name in budget:
+        if (noise := metering.noise.get(name, 0.0)) >= TOO_NOISY:
+            raise MeasurementUnusable(
+                f"{metering.meter.platform.name}: with {metering.protocol.sessions} sessions {name} is known to "
+                f"±{noise:.0%} only, and a budget needs ±{TOO_NOISY:.0%}. Stop other work on the device, or give more "
+                f"sessions (measure.sessions) or longer ones (measure.seconds)."
+            )
+
+
+def margins(metering: Metering, budget: Mapping[str, float], initial: Mapping[str, float]) -> dict[str, float]:
+    """Return by resource how far below its budget the last step aims: the noise of a measurement there.
+
+    Never more than a quarter of the way from the original to the budget: a noisy device must not turn a budget into
+    another one.
+    """
+    return {
+        name: min(metering.noise.get(name, 0.0) * limit, (initial[name] - limit) / 4) for name, limit in budget.items()
+    }
 
 
 def groups_per_step(search: SearchSection, schedules: Mapping[str, Schedule]) -> int:
@@ -129,8 +172,19 @@ def groups_per_step(search: SearchSection, schedules: Mapping[str, Schedule]) ->
     """
     if (search.method, search.mode) != ("netadapt", "fast"):
         return search.groups_per_step
-    raised = max(schedule.minimum / schedule.first_step for schedule in schedules.values())
-    return max(search.groups_per_step, math.ceil(raised))
+    return max(search.groups_per_step, math.ceil(_raised(schedules.values())))
+
+
+def _raised(schedules: Iterable[Schedule]) -> float:
+    """Return how many times its first step the smallest step of a schedule is, at most."""
+    return max(schedule.minimum / schedule.first_step for schedule in schedules)
+
+
+def _planned(search: SearchSection, name: str, metering: Metering, initial: Mapping[str, float]) -> Schedule:
+    """Return the schedule of a resource as it was asked for; a first step with a unit is the same share of all."""
+    first = parse_limit(search.first_step)
+    share = first.value if first.relative else first.value / initial[first.resource]
+    return Schedule(share * initial[name], search.decay, _smallest_step(search, name, metering, initial))
 
 
 def _smallest_step(search: SearchSection, name: str, metering: Metering, initial: Mapping[str, float]) -> float:

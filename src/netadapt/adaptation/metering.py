@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from torch import nn
@@ -22,6 +23,8 @@ from netadapt.resources.meter import Meter
 _log = logging.getLogger("netadapt")
 #: waited for before an unusable measurement is repeated
 _PAUSES_S = (5.0, 30.0)
+#: so many times the sessions that were asked for, at most, where fewer would leave more noise than the steps bear
+_MOST_TIMES = 6
 
 
 class Metering:
@@ -30,7 +33,7 @@ class Metering:
     Args:
         network: the original.
         meter: measures on the platform.
-        protocol: of each end-to-end measurement.
+        protocol: of each end-to-end measurement; `measure_longer` adds sessions.
 
     Attributes:
         estimators: by resource; the counted ones from the start, the measured ones once `use` was given them.
@@ -42,6 +45,7 @@ class Metering:
         self.network = network
         self.meter = meter
         self.protocol = protocol
+        self._most_sessions = _MOST_TIMES * protocol.sessions
         self.estimators: dict[str, Estimator] = {name: Counted(network, name) for name in COUNTED}
         self.noise: Mapping[str, float] = {}
 
@@ -62,11 +66,35 @@ class Metering:
     def know_noise(self, measurement: Measurement) -> None:
         """Take the noise of a measurement from one of the original network.
 
-        One with more sessions than a step has a narrower interval than theirs, by the root of the ratio.
+        One with more sessions than a step has a narrower interval than theirs, by the root of the ratio. A resource
+        whose interval is not known is taken to be as noisy as latency.
         """
         more = math.sqrt(len(measurement.sessions_ms) / self.protocol.sessions)
         halves = measurement.relative_half_widths
-        self.noise = {name: more * halves[name] for name in self.meter.platform.resources if name in halves}
+        resources = self.meter.platform.resources
+        self.noise = {name: more * halves.get(name, measurement.relative_half_width) for name in resources}
+
+    def measure_longer(self, times: float) -> None:
+        """Take more sessions per measurement, until its noise has fallen to one part in ``times`` or as far as it may.
+
+        Args:
+            times: at most 1 changes nothing.
+        """
+        before = self.protocol.sessions
+        sessions = min(math.ceil(before * max(times, 1.0) ** 2), self._most_sessions)
+        self.protocol = replace(self.protocol, sessions=sessions)
+        self.noise = {name: noise * math.sqrt(before / sessions) for name, noise in self.noise.items()}
+
+    def resume(self, noise: Mapping[str, float], sessions: int, size_mb: float) -> None:
+        """Go on as a run had begun.
+
+        Args:
+            noise: by measured resource, of a measurement with so many sessions.
+            sessions: per measurement.
+            size_mb: of the file of the original network.
+        """
+        self.noise, self.protocol = dict(noise), replace(self.protocol, sessions=sessions)
+        self.know_size(size_mb)
 
     def initial(self) -> tuple[Measurement, dict[str, float]]:
         """Measure the original network; sets `noise`."""

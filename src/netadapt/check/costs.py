@@ -17,7 +17,7 @@ from netadapt.network import Network
 from netadapt.platforms import Measurement, Platform, StopwatchProtocol
 from netadapt.platforms.stopwatch import measure
 from netadapt.resources.meter import Meter
-from netadapt.runs.settings import SearchSection
+from netadapt.runs.settings import MeasureSection, SearchSection
 
 #: parts of the original width of which uniform networks are shown
 FACTORS = (0.75, 0.5, 0.25)
@@ -100,10 +100,12 @@ def take_measurements(network: Network, platform: Platform, rows: Sequence[Row],
     return Taken(reference, tuple(filled), session_s)
 
 
-def metering_of(network: Network, platform: Platform, original: Measurement, sessions: int) -> Metering:
-    """Return what a run would measure with, with the original measured already."""
+def metering_of(network: Network, platform: Platform, original: Measurement) -> Metering:
+    """Return what a run with the default settings would measure with, with the original measured already."""
     known = {"latency": original.median_ms, "energy": original.energy_mj, "memory": original.memory_mb}
     initial = {name: value for name in platform.resources if (value := known[name]) is not None}
-    metering = Metering(network, Meter(network, platform, initial=initial), StopwatchProtocol(sessions=sessions))
+    metering = Metering(
+        network, Meter(network, platform, initial=initial), StopwatchProtocol(sessions=MeasureSection().sessions)
+    )
     metering.know_noise(original)
     return metering

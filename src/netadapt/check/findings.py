@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from netadapt.adaptation.limits import schedules
+from netadapt.adaptation.limits import excess_noise, schedules
 from netadapt.adaptation.metering import Metering
 from netadapt.budget import Budget, format_quantity
 from netadapt.check.costs import Row, metering_of, rows_of, take_measurements
@@ -146,7 +146,8 @@ def check(
     tell(f"measuring {len(rows) + 1} networks on {platform.name}")
     sessions = _QUICK_SESSIONS if quick else MeasureSection().sessions
     taken = take_measurements(network, platform, rows, sessions)
-    metering = metering_of(network, platform, taken.original, sessions)
+    metering = metering_of(network, platform, taken.original)
+    metering.measure_longer(excess_noise(search, metering, ["latency"], metering.meter.initial))
     warnings = list(_warnings(taken.original))
     speed = None
     if not quick and rows:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netadapt.adaptation.limits import schedules
+from netadapt.adaptation.limits import excess_noise, schedules
 from netadapt.adaptation.metering import Metering
 from netadapt.budget import Budget
 from netadapt.check.speed import Speed
 from netadapt.resources.rounds import RoundsProtocol
-from netadapt.runs.settings import LongTerm, MeasureSection, SearchSection, ShortTerm
+from netadapt.runs.settings import LongTerm, SearchSection, ShortTerm
 from netadapt.training.task import Task
 
 #: images per class of the selection split, by default (paper: 10)
@@ -66,6 +66,7 @@ def forecast(
     """
     initial = {**metering.meter.initial, **metering.counted(metering.network.widths)}
     limits = Budget.parse(budget).resolve(initial)
+    metering.measure_longer(excess_noise(search, metering, limits, initial))
     planned = schedules(search, metering, limits, initial)
     iterations = max(planned[name].iterations(initial[name] - limit) for name, limit in limits.items())
     # networks shrink steadily from the start to the budget: on average they cost the mean of both
@@ -104,7 +105,7 @@ def _iteration(
     )
     training_images = contenders * (ShortTerm().images or 0)
     computing = forward_images / speed.forward + training_images / speed.training + groups * speed.refit_s
-    return share * computing + 2 * MeasureSection().sessions * session_s
+    return share * computing + 2 * metering.protocol.sessions * session_s
 
 
 def _selection_images(speed: Speed, task: Task | None) -> int:

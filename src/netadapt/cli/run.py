@@ -61,8 +61,8 @@ def _plan(settings: RunConfig, as_json: bool) -> None:
     if as_json:
         result_json(plan)
         return
-    noise = ", ".join(f"{name} {100 * share:.2g} %" for name, share in plan["noise"].items())
-    result(f"noise of a measurement: {noise}")
+    noise = ", ".join(f"{name} {100 * share:.2g} %" for name, share in plan["noise_by_resource"].items())
+    result(f"noise of a measurement of {plan['sessions']} sessions: {noise}")
     headers = ["resource", "original", "budget", "floor", "first step", "steps"]
     result(table(headers, [_row(name, plan) for name in plan["budget"]]))
 

@@ -213,16 +213,20 @@ def _levels(readings: Sequence[Sequence[Reading]]) -> statistics.Values:
 def _intervals(table: Sequence[Sequence[float | None]]) -> list[tuple[float | None, float | None]]:
     """Return each network's median of what is known, and half the interval of it; ``None`` for what cannot be said.
 
+    A network with a reading missing, or whose median is not positive, has no interval; the others keep theirs.
+
     Args:
         table: by network and round.
     """
     known = [[value for value in row if value is not None] for row in table]
     medians = [float(np.median(row)) if row else None for row in known]
-    whole = all(len(row) == len(given) for row, given in zip(known, table, strict=True))
-    if not whole or not all(median is not None and median > 0 for median in medians):
-        return [(median, None) for median in medians]
-    halves = statistics.half_widths(np.array(known)) * np.median(known, axis=1)
-    return list(zip(medians, halves.tolist(), strict=True))
+    whole = [i for i, median in enumerate(medians) if median and median > 0 and len(known[i]) == len(table[i])]
+    halves = statistics.half_widths(np.array([known[i] for i in whole])).tolist() if whole else []
+    relative = dict(zip(whole, halves, strict=True))
+    return [
+        (median, relative[i] * median if median is not None and i in relative else None)
+        for i, median in enumerate(medians)
+    ]
 
 
 def measure_model(

@@ -271,7 +271,9 @@ class MeasureSection(Section):
     """How long the stopwatch runs."""
 
     sessions: Annotated[int, Field(ge=2)] = Field(
-        default=5, description="fresh sessions per network (3 or more tell noise from change)"
+        default=5,
+        description="fresh sessions per network (3 or more tell noise from change); "
+        "up to 6 times as many where noise would raise the steps",
     )
     seconds: float = Field(
         default=0.05, gt=0, description="seconds per session; more sessions help, longer ones do not"

@@ -6,7 +6,8 @@
                called accuracy whatever it is), initial{resources, measurement,
                accuracy_selection, accuracy_test, macs, parameters}, groups[{name, width, layers}],
                pinned[{layer, reason, where}], pinned_share (of the MACs),
-               noise{half_width_ms, relative, of_a_step{resource: relative}}, floor{resource: value}
+               noise{half_width_ms, relative, of_a_step (latency), of_a_step_by_resource, sessions (per measurement)},
+               floor{resource: value}
     estimator  kind, networks_measured, seconds, loo_error
     loss_curves  curves{group: {widths, losses}}, forward_images, seconds                        (method one-shot)
     iteration  iteration, constraint{resource: value}
@@ -75,9 +76,10 @@ class State:
     @property
     def noise(self) -> dict[str, float]:
         """Relative half-width of a measurement as the run takes it, by measured resource."""
-        found: Mapping[str, float] | float = (self.start or {})["noise"]["of_a_step"]
-        # the first runs had one figure, which they took for that of all resources they measured
-        return dict(found) if isinstance(found, Mapping) else dict.fromkeys(("latency", "energy", "memory"), found)
+        told = (self.start or {})["noise"]
+        # older runs have one figure, which they took for that of all resources
+        one_for_all = dict.fromkeys(("latency", "energy", "memory"), told["of_a_step"])
+        return dict(told.get("of_a_step_by_resource", one_for_all))
 
     @property
     def training_images(self) -> int:
