@@ -4,7 +4,7 @@
 
 Each cell was measured beside the original, but hours apart; a wide original is the noisier the more memory it needs,
 and its mood goes into every ratio. What is compared is measured together: `summary.py` takes these latencies where
-there are some.
+there are some. The results of the cells hold the widths, and latency depends on nothing else: no run need be at hand.
 """
 
 from __future__ import annotations
@@ -19,26 +19,25 @@ from typing import Any
 
 from _record import RESULTS, provenance, write
 from cells import CELLS, METHODS, PLACES, Cell, Places
-from starts import model_text, settings
-from torch import nn
 
-from netadapt.family import Family
-from netadapt.models import resolve_model
+from netadapt.adaptation.preparation import build_model, structure_of
+from netadapt.network import trace
 from netadapt.platforms import Measurement, StopwatchProtocol, resolve_platform
 from netadapt.platforms.stopwatch import measure
+from netadapt.runs.config import load_config
 
 TOGETHER = RESULTS / "together"
 SESSIONS = 15
 
 
 def finished(setup: str, places: Places = PLACES) -> list[Cell]:
-    """Return the cells of a set-up whose run is at hand and has a result."""
+    """Return the cells of a set-up that ended with a network, on this kind of processor."""
     cells = (cell for cell in CELLS if cell.setup == setup and cell.method in METHODS)
-    return [cell for cell in cells if places.result(cell).is_file() and (places.run(cell) / "variants").is_dir()]
+    return [cell for cell in cells if places.result(cell).is_file() and _widths(cell, places) is not None]
 
 
 def measure_together(cells: Sequence[Cell], sessions: int = SESSIONS, places: Places = PLACES) -> dict[str, Any]:
-    """Measure the final networks of some cells of one set-up, interleaved with the start network.
+    """Measure networks with the widths that some cells of one set-up ended with, interleaved with the start network.
 
     Args:
         cells: finished ones, at least one.
@@ -49,12 +48,12 @@ def measure_together(cells: Sequence[Cell], sessions: int = SESSIONS, places: Pl
         ``original`` and ``cells`` by name, each with ``latency_ms``, ``half_width_ms``; the cells with ``ratio`` and
         ``ratio_half_width`` too.
     """
-    first = cells[0]
-    base = settings(places.setup(first), first.seed)
-    start, example_inputs = resolve_model(model_text(places.setup(first), first.seed, places.starts))
-    networks = [_final(cell, places) for cell in cells]
+    base = load_config(places.setup(cells[0]))
+    model, example_inputs = build_model(base)
+    network = trace(structure_of(base, model, example_inputs, None), example_inputs, keep=base.model.keep)
+    all_widths = [network.widths, *(_widths(cell, places) or {} for cell in cells)]
     with closing(resolve_platform(base.platform.name)) as platform, tempfile.TemporaryDirectory() as name:
-        original, *files = (platform.compile(m, example_inputs, Path(name)) for m in (start, *networks))
+        original, *files = (platform.compile_widths(network, widths, Path(name)) for widths in all_widths)
         protocol = StopwatchProtocol(sessions=sessions, seconds=base.measure.seconds)
         reference, *measured = measure(platform, [original, *files], sentinel=original, protocol=protocol)
     return {
@@ -64,10 +63,11 @@ def measure_together(cells: Sequence[Cell], sessions: int = SESSIONS, places: Pl
     }
 
 
-def _final(cell: Cell, places: Places) -> nn.Module:
-    """Return the trained network that a cell ended with."""
-    start, _ = resolve_model(model_text(places.setup(cell), cell.seed, places.starts))
-    return Family.read(places.run(cell)).best.load(start)
+def _widths(cell: Cell, places: Places) -> dict[str, int] | None:
+    """Return the widths that a cell ended with; ``None`` if it ended with no network."""
+    final = json.loads(places.result(cell).read_text()).get("final")
+    widths: dict[str, int] | None = final and final["widths"]
+    return widths
 
 
 def _numbers(measurement: Measurement) -> dict[str, float]:
@@ -110,7 +110,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cells = finished(arguments.setup)
     if not cells:
-        parser.exit(2, f"no finished cell of {arguments.setup} has its run under {PLACES.runs}\n")
+        parser.exit(2, f"no cell of {arguments.setup} has a result under {PLACES.results}\n")
     values = measure_together(cells, arguments.sessions)
     for name, cell in values["cells"].items():
         print(f"{name:<70} {cell['latency_ms']:.3f} ms, ratio {cell['ratio']:.3f} ± {cell['ratio_half_width']:.3f}")
