@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["network", "table", "macs"]
 _SEED = 0  # one design for all runs, so that they share its measurements
-_CALIBRATION = 16  # whole networks that are enough to calibrate a layer table
+CALIBRATION = 16  # whole networks that are enough to calibrate a layer table
 
 
 def build_estimators(
@@ -84,7 +84,7 @@ def _fitted(estimators: Mapping[str, Estimator], meter: Meter) -> dict[str, Esti
 
 
 def _networks(kind: Kind, networks: int) -> int:
-    return min(networks, _CALIBRATION) if kind == "table" else networks
+    return min(networks, CALIBRATION) if kind == "table" else networks
 
 
 def _check(resources: Sequence[str], platform: Platform) -> None:

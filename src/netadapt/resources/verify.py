@@ -7,17 +7,17 @@ data, all networks in one window, because a machine drifts by 1 to 3 % in minute
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from netadapt.errors import UsageError
 from netadapt.platforms.base import Platform
 from netadapt.resources.designs import design
-from netadapt.resources.estimator import Estimator, Widths
+from netadapt.resources.estimator import Estimator, Values, Widths
 from netadapt.resources.meter import Meter
 from netadapt.resources.rounds import RoundsProtocol, measure_rounds
 
@@ -26,6 +26,66 @@ if TYPE_CHECKING:
 
 _TRUTH = RoundsProtocol(rounds=6)
 _UNSEEN = 7919  # added to the seed: never the design that estimators are built from
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Networks measured for a judgement, by nobody else.
+
+    Attributes:
+        resource: what was measured.
+        widths: ``(n, groups)``.
+        values: ``(n,)`` in the resource's unit.
+        repeatability: mean relative difference between the two halves of the sessions: what no estimator can beat.
+    """
+
+    resource: str
+    widths: Widths
+    values: Values
+    repeatability: float
+
+
+def measure_truth(
+    network: Network, platform: Platform, n: int = 40, seed: int = 0, *, resource: str = "latency", meter: Meter
+) -> Truth:
+    """Measure networks that ``meter`` has not seen, all in one window.
+
+    Args:
+        network: the traced network.
+        platform: where.
+        n: how many networks; fewer where the network does not have as many that ``meter`` has not seen.
+        seed: of their choice.
+        resource: what to measure.
+        meter: what the estimators' data came from; gives the scale, so that a scale error is not held against them.
+
+    Raises:
+        UsageError: ``meter`` has seen every network there is.
+    """
+    widths = _unseen(network, n, seed, meter.data(resource)[0])
+    with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
+        *artifacts, original = meter.compile_all([tuple(map(int, row)) for row in widths], Path(folder))
+        rounds = measure_rounds(platform, artifacts, original, _TRUTH, seed)
+    halves = [rounds.ratios(slice(half, None, 2))[resource] for half in (0, 1)]
+    repeatability = float(np.mean(np.abs(halves[0] / halves[1] - 1)))
+    return Truth(resource, widths, rounds.ratios()[resource] * meter.initial[resource], repeatability)
+
+
+def judge(network: Network, estimator: Estimator, truth: Truth) -> dict[str, Any]:
+    """Return how far an estimator is off; the keys are those of `verify`."""
+    estimated, sigma = estimator.estimate(truth.widths)
+    measured = truth.values
+    return {
+        "resource": truth.resource,
+        **_errors(measured, estimated, sigma),
+        "repeatability": truth.repeatability,
+        "networks_verified": len(measured),
+        "networks_measured": getattr(estimator, "networks_measured", None),
+        "build_seconds": getattr(estimator, "build_seconds", None),
+        "pairs": [
+            {"widths": network.mapping(row), "measured": m, "estimated": e, "sigma": s}
+            for row, m, e, s in zip(truth.widths, measured.tolist(), estimated.tolist(), sigma.tolist(), strict=True)
+        ],
+    }
 
 
 def verify(
@@ -38,48 +98,29 @@ def verify(
     resource: str = "latency",
     meter: Meter | None = None,
 ) -> dict[str, Any]:
-    """Compare an estimator with fresh measurements of unseen networks.
+    """Compare an estimator with fresh measurements of unseen networks: `measure_truth` and `judge`.
 
     Args:
         network: the traced network.
         platform: where; the one that the estimator was built on.
         estimator: what to judge.
-        n: how many networks; fewer where the network does not have as many that ``meter`` has not seen.
+        n: how many networks, as for `measure_truth`.
         seed: of their choice.
         resource: what the estimator predicts.
-        meter: what the estimator's data came from; gives the scale, so that a scale error is not held against it.
+        meter: what the estimator's data came from; by default a new one.
 
     Returns:
         ``mean_error``, ``worst_error``, ``bias`` (mean signed error, all relative), ``spearman`` (rank correlation),
-        ``repeatability`` (mean relative difference between the two halves of the sessions: what no estimator can
-        beat), ``z`` (root mean square of error over sigma), ``resource``, ``networks_verified``, ``networks_measured``,
-        ``build_seconds`` (both ``None`` for an estimator that does not know) and ``pairs`` (``widths``, ``measured``,
-        ``estimated``, ``sigma`` of each network, in the resource's unit).
+        ``repeatability`` (see `Truth`), ``z`` (root mean square of error over sigma), ``resource``,
+        ``networks_verified``, ``networks_measured``, ``build_seconds`` (both ``None`` for an estimator that does not
+        know) and ``pairs`` (``widths``, ``measured``, ``estimated``, ``sigma`` of each network, in the resource's
+        unit).
 
     Raises:
         UsageError: ``meter`` has seen every network there is.
     """
     meter = meter or Meter(network, platform)
-    widths = _unseen(network, n, seed, meter.data(resource)[0])
-    with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
-        *artifacts, original = meter.compile_all([tuple(map(int, row)) for row in widths], Path(folder))
-        rounds = measure_rounds(platform, artifacts, original, _TRUTH, seed)
-    scale = meter.initial[resource]
-    halves = [rounds.ratios(slice(half, None, 2))[resource] for half in (0, 1)]
-    measured = rounds.ratios()[resource] * scale
-    estimated, sigma = estimator.estimate(widths)
-    return {
-        "resource": resource,
-        **_errors(measured, estimated, sigma),
-        "repeatability": float(np.mean(np.abs(halves[0] / halves[1] - 1))),
-        "networks_verified": len(widths),
-        "networks_measured": getattr(estimator, "networks_measured", None),
-        "build_seconds": getattr(estimator, "build_seconds", None),
-        "pairs": [
-            {"widths": network.mapping(row), "measured": m, "estimated": e, "sigma": s}
-            for row, m, e, s in zip(widths, measured.tolist(), estimated.tolist(), sigma.tolist(), strict=True)
-        ],
-    }
+    return judge(network, estimator, measure_truth(network, platform, n, seed, resource=resource, meter=meter))
 
 
 def _unseen(network: Network, n: int, seed: int, seen: Widths) -> Widths:
@@ -95,9 +136,7 @@ def _unseen(network: Network, n: int, seed: int, seen: Widths) -> Widths:
     return widths
 
 
-def _errors(
-    measured: NDArray[np.float64], estimated: NDArray[np.float64], sigma: NDArray[np.float64]
-) -> dict[str, float]:
+def _errors(measured: Values, estimated: Values, sigma: Values) -> dict[str, float]:
     error = estimated / measured - 1
     away = (estimated - measured) / np.maximum(sigma, 1e-12 * measured)
     return {
