@@ -52,16 +52,31 @@ def write(path: Path, document: Mapping[str, Any]) -> Path:
 
 def machine() -> dict[str, Any]:
     """Return processor, cores, load and system."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    about = Path("/proc/cpuinfo")
     return {
-        "processor": models[0] if models else platform.processor(),
+        "processor": processor(about.read_text()) if about.exists() else platform.processor(),
         "cores": os.cpu_count(),
         "load_1_min": round(os.getloadavg()[0], 2),
         "threads": os.environ.get("OMP_NUM_THREADS", "unset"),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
     }
+
+
+def processor(cpuinfo: str) -> str:
+    """Return what a processor is called; a name that many kinds share (no digit in it) with family and model.
+
+    Args:
+        cpuinfo: content of ``/proc/cpuinfo``.
+    """
+    told: dict[str, str] = {}
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        told.setdefault(key.strip(), value.strip())
+    name = told.get("model name", platform.processor())
+    if re.search(r"\d", name) or "cpu family" not in told:
+        return name
+    return f"{name} (family {told['cpu family']}, model {told['model']})"
 
 
 def processor_name(processor: str) -> str:
