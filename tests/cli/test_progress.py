@@ -24,7 +24,7 @@ ITERATION = {
     "constraint": {"latency": 9.0},
     "proposals": [{"groups": ["a"]}, {"groups": ["a", "b[0]"]}],
 }
-SCORED = {"group": "a", "widths": {"a": 48, "b[0]": 32}, "metric": 0.5, "loss": 1.25, "count": 100}
+SCORED = {"iteration": 1, "group": "a", "widths": {"a": 48, "b[0]": 32}, "metric": 0.5, "loss": 1.25, "count": 100}
 PROPOSAL = {
     "key": "001-x", "iteration": 1, "group": "a+b[0]", "widths": {"a": 48, "b[0]": 16}, "estimated": {"latency": 8.9},
     "score": {"metric": 0.6, "loss": 1.0}, "images": 64, "seconds": 2.0, "failed": None,
@@ -103,6 +103,13 @@ def test_long_work_is_told_by_tenths(capsys: pytest.CaptureFixture[str]) -> None
     assert len([text for text in lines if "fine-tune of the original" in text]) == 1
 
 
+def test_an_iteration_that_is_taken_up_is_shown_by_its_proposals() -> None:
+    progress = Progress()
+    progress.take("start", START)
+    progress.take("scored", SCORED | {"iteration": 4})
+    assert (progress.iteration, progress.doing) == (4, "search")
+
+
 def test_values_with_spaces_are_quoted_and_controls_left_out() -> None:
     assert (
         line({"a": "x y", "b": None, "c": 0.123456789, "d": "\x1b[2J"}).partition(" ")[2] == 'a="x y" c=0.12346 d=[2J'
@@ -113,7 +120,7 @@ def test_values_with_spaces_are_quoted_and_controls_left_out() -> None:
 def test_the_picture_fits_the_terminal_and_takes_names_as_they_are(columns: int) -> None:
     progress = told(Progress())
     progress.take("iteration", ITERATION | {"iteration": 2})
-    progress.take("scored", SCORED | {"group": "b[0]"})
+    progress.take("scored", SCORED | {"iteration": 2, "group": "b[0]"})
     console = Console(file=io.StringIO(), width=columns)
     console.print(picture(progress, columns))
     text = console.file.getvalue()

@@ -186,7 +186,8 @@ class SearchTools:
     def _scored(self, net: Step, proposal: Proposal) -> Candidate:
         model = self._simplify(net, proposal)
         score = self.tuner.score(model)
-        self.store.tell("scored", {"group": proposal.name, "widths": dict(proposal.widths), **asdict(score)})
+        told = {"iteration": net.iteration + 1, "group": proposal.name, "widths": dict(proposal.widths)}
+        self.store.tell("scored", told | asdict(score))
         return Candidate(proposal, model, score)
 
     def _together(self, net: Step, ranked: Sequence[Proposal]) -> Proposal:

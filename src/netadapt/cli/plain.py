@@ -90,7 +90,7 @@ def _iteration(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, An
 def _scored(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, Any]]:
     kept = _kept(progress, data["group"], data["widths"])
     scores = {progress.metric: data["metric"], "loss": data["loss"]}
-    return [{"it": progress.iteration, "group": groups_text(data["group"]), "kept": kept, "tuned": "no", **scores}]
+    return [{"it": data["iteration"], "group": groups_text(data["group"]), "kept": kept, "tuned": "no", **scores}]
 
 
 def _proposal(progress: Progress, data: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -105,6 +105,8 @@ class Progress:
         self._does("search")
 
     def _scored(self, data: Data) -> None:
+        self.iteration = data["iteration"]  # a run that is taken up in mid-iteration does not announce it again
+        self._does("search")
         self.proposals[data["group"]] = f"loss {data['loss']:.3f}"
 
     def _proposal(self, data: Data) -> None:
