@@ -114,13 +114,13 @@ def _row(setup: Resampled, method: str, budget: str) -> list[str]:
     """Return what a method reached at a budget: means over its seeds."""
     outcomes = setup.outcomes((method, budget))
     point = _point(setup, method, budget)
-    spread = f"{100 * point.accuracy:.1f} ({100 * point.low:.1f} to {100 * point.high:.1f})"
+    spread = f"{100 * point.y:.1f} ({100 * point.low:.1f} to {100 * point.high:.1f})"
     half_width = np.mean([o.ratio_half_width for o in outcomes])
     costs = [np.mean([o.search_images for o in outcomes]), np.mean([o.search_seconds for o in outcomes])]
     return [
         budget,
         method,
-        f"{100 * point.ratio:.1f} ± {100 * half_width:.1f}",
+        f"{100 * point.x:.1f} ± {100 * half_width:.1f}",
         spread,
         f"{1e-6 * np.mean([o.macs for o in outcomes]):.2f}",
         *(f"{cost:,.0f}" for cost in costs),

@@ -1,4 +1,4 @@
-"""Accuracy against latency as a small SVG file without scripts or fonts of its own, for docs/images."""
+"""Curves as a small SVG file without scripts or fonts of its own, for docs/images."""
 
 from __future__ import annotations
 
@@ -9,29 +9,59 @@ from html import escape
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 760, 440, 62, 190, 40, 56
 _INK, _MUTED, _GRID = "#1c2733", "#64748b", "#e8ecf1"
-_TICKS = (1.0, 0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
-_ACCURACY_TICKS = 6  # about so many
+_Y_TICKS = 6  # about so many
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the axes stand for.
+
+    Attributes:
+        x, y: in words; what is drawn upwards is a share, shown in percent.
+        counted: what ``x`` counts or is a share of, for the text that a marker shows.
+        ticks: numbers on the horizontal axis, which is logarithmic.
+        percent: whether ``x`` is a share too.
+    """
+
+    x: str
+    y: str
+    counted: str
+    ticks: tuple[float, ...]
+    percent: bool = False
+
+    def number(self, x: float) -> str:
+        """Return a horizontal value as it is shown."""
+        return f"{round(100 * x, 1):g} %" if self.percent else f"{x:g}"
+
+
+FRONTIER = Labels(
+    x="measured latency, % of the original network",
+    y="test accuracy (%)",
+    counted="of the latency",
+    ticks=(1.0, 0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01),
+    percent=True,
+)
 
 
 @dataclass(frozen=True)
 class Point:
-    """A network in the plot.
+    """A place in the plot.
 
     Attributes:
-        ratio: of its latency to the original's.
-        accuracy: 0..1.
-        low, high: ends of the interval of the accuracy.
+        x: positive.
+        y: 0..1.
+        low, high: ends of the interval of ``y``.
     """
 
-    ratio: float
-    accuracy: float
+    x: float
+    y: float
     low: float
     high: float
 
 
 @dataclass(frozen=True)
 class Series:
-    """The networks of one method.
+    """Points that belong together.
 
     Attributes:
         name: for the legend.
@@ -47,24 +77,24 @@ class Series:
 
 
 class _Axes:
-    """From values to pixels: latency ratio on a logarithmic axis, accuracy on a linear one."""
+    """From values to pixels: a logarithmic axis across, a linear one upwards."""
 
     def __init__(self, points: Sequence[Point]) -> None:
-        self.ratio_low = min(p.ratio for p in points) * 0.9
-        self.ratio_high = max(p.ratio for p in points) * 1.08
+        self.left = min(p.x for p in points) * 0.9
+        self.right = max(p.x for p in points) * 1.08
         low, high = min(p.low for p in points), max(p.high for p in points)
-        self.step = _round_step((high - low) / _ACCURACY_TICKS)
+        self.step = _round_step((high - low) / _Y_TICKS)
         self.low = math.floor(low / self.step) * self.step
         self.high = math.ceil(high / self.step) * self.step
 
-    def x(self, ratio: float) -> float:
-        """Return the horizontal place of a ratio."""
-        share = math.log(ratio / self.ratio_low) / math.log(self.ratio_high / self.ratio_low)
+    def x(self, value: float) -> float:
+        """Return the horizontal place of a value."""
+        share = math.log(value / self.left) / math.log(self.right / self.left)
         return round(_LEFT + share * (_WIDTH - _LEFT - _RIGHT), 1)
 
-    def y(self, accuracy: float) -> float:
-        """Return the vertical place of an accuracy."""
-        share = (accuracy - self.low) / (self.high - self.low)
+    def y(self, value: float) -> float:
+        """Return the vertical place of a value."""
+        share = (value - self.low) / (self.high - self.low)
         return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1)
 
 
@@ -74,12 +104,13 @@ def _round_step(step: float) -> float:
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= max(step, 1e-3))
 
 
-def plot(title: str, series: Sequence[Series]) -> str:
+def plot(title: str, series: Sequence[Series], labels: Labels = FRONTIER) -> str:
     """Return the SVG text of a plot.
 
     Args:
         title: above it.
         series: at least one.
+        labels: of the axes.
     """
     axes = _Axes([point for one in series for point in one.points])
     parts = [
@@ -88,41 +119,40 @@ def plot(title: str, series: Sequence[Series]) -> str:
         f"<title>{escape(title)}</title>",
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
         _text(_LEFT, 22, title, weight="600"),
-        *_grid(axes),
+        *_grid(axes, labels),
     ]
     for number, one in enumerate(series):
-        parts += [*_drawn(axes, one), *_legend(number, one)]
+        parts += [*_drawn(axes, one, labels), *_legend(number, one)]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _grid(axes: _Axes) -> list[str]:
+def _grid(axes: _Axes, labels: Labels) -> list[str]:
     """Return the lines and numbers of both axes."""
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     parts = []
-    for ratio in (tick for tick in _TICKS if axes.ratio_low <= tick <= axes.ratio_high):
-        x = axes.x(ratio)
-        parts += [_line(x, _TOP, x, bottom, _GRID), _text(x, bottom + 18, f"{100 * ratio:g} %", anchor="middle")]
+    for tick in (tick for tick in labels.ticks if axes.left <= tick <= axes.right):
+        x = axes.x(tick)
+        parts += [_line(x, _TOP, x, bottom, _GRID), _text(x, bottom + 18, labels.number(tick), anchor="middle")]
     for count in range(round((axes.high - axes.low) / axes.step) + 1):
-        accuracy = axes.low + count * axes.step
-        y = axes.y(accuracy)
-        parts += [_line(_LEFT, y, right, y, _GRID), _text(_LEFT - 8, y + 4, f"{100 * accuracy:.4g}", anchor="end")]
-    middle = (_LEFT + right) / 2
-    parts.append(_text(middle, _HEIGHT - 12, "measured latency, % of the original network", anchor="middle"))
+        value = axes.low + count * axes.step
+        y = axes.y(value)
+        parts += [_line(_LEFT, y, right, y, _GRID), _text(_LEFT - 8, y + 4, f"{100 * value:.4g}", anchor="end")]
+    parts.append(_text((_LEFT + right) / 2, _HEIGHT - 12, labels.x, anchor="middle"))
     turned = f'transform="rotate(-90 16 {(_TOP + bottom) / 2})"'
-    parts.append(_text(16, (_TOP + bottom) / 2, "test accuracy (%)", anchor="middle", more=turned))
+    parts.append(_text(16, (_TOP + bottom) / 2, labels.y, anchor="middle", more=turned))
     return parts
 
 
-def _drawn(axes: _Axes, series: Series) -> list[str]:
+def _drawn(axes: _Axes, series: Series, labels: Labels) -> list[str]:
     """Return line, error bars and markers of a series."""
-    points, colour = sorted(series.points, key=lambda point: point.ratio), series.colour
+    points, colour = sorted(series.points, key=lambda point: point.x), series.colour
     parts = []
     if series.joined:
-        places = " ".join(f"{axes.x(p.ratio)},{axes.y(p.accuracy)}" for p in points)
+        places = " ".join(f"{axes.x(p.x)},{axes.y(p.y)}" for p in points)
         parts.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"/>')
     for point in points:
-        x, y = axes.x(point.ratio), axes.y(point.accuracy)
-        told = f"{series.name}: {100 * point.ratio:.1f} % of the latency, {100 * point.accuracy:.1f} %"
+        x, y = axes.x(point.x), axes.y(point.y)
+        told = f"{series.name}: {labels.number(point.x)} {labels.counted}, {100 * point.y:.1f} %"
         parts.append(_line(x, axes.y(point.low), x, axes.y(point.high), colour))
         parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"><title>{escape(told)}</title></circle>')
     return parts

@@ -161,7 +161,7 @@ def test_the_plot_is_an_image_with_every_network():
     assert root.tag.endswith("svg")
     told = [element.text or "" for element in root.iter() if element.tag.endswith("title")]
     assert len(told) == 1 + 3 * 2 + 2  # the plot's own, two networks on each of three curves, start and tuned original
-    assert sum("100.0 % of the latency" in text for text in told) == 2
+    assert sum("100 % of the latency" in text for text in told) == 2
     assert any(text.startswith("one-shot: 12.5 % of the latency") for text in told)
 
 

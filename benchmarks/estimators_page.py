@@ -1,0 +1,115 @@
+"""Writes docs/estimators.md and its plots from what `estimators.py` found; ``python benchmarks/estimators_page.py``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from _svg import Labels, Point, Series, plot
+from estimators import CASES, ESTIMATORS, SIZES, UNSEEN
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "estimators.md"
+_LABELS = Labels(
+    "whole networks measured", "mean error on unseen networks (%)", "networks", tuple(float(size) for size in SIZES)
+)
+_COLOURS = ("#0f766e", "#d97706", "#6d28d9")
+_MUTED = "#94a3b8"
+_HEAD = f"""# How well latency is foretold
+
+Error of the estimators on {UNSEEN} networks that they have not seen (widths drawn anew, six fresh sessions each in one
+window, drift divided out), against how many networks were measured for them: the paper's Fig. 4. *network* is the
+default, fitted to whole networks; *table* is the paper's layer-wise look-up table, calibrated with 16 whole networks;
+*sum* is the plain sum of its layers. *Repeatability* is the mean difference between two halves of the sessions of the
+truth itself: what no estimator can beat on this machine at that hour. `python benchmarks/estimators.py` repeats it;
+every prediction beside its measurement lies in `benchmarks/results/estimators`.
+"""
+_COLUMNS = ("network", "runtime", "estimator", "networks", "mean error", "worst", "bias", "rank", "built in")
+Found = Mapping[str, Any]
+
+
+def read(folder: Path) -> list[Found]:
+    """Return the results of one processor, in the order of `CASES`."""
+    return [json.loads(path.read_text()) for name in CASES if (path := folder / f"{name}.json").is_file()]
+
+
+def section(processor: str, results: Sequence[Found]) -> str:
+    """Return plots and table of one processor."""
+    networks = dict.fromkeys(found["case"].partition("__")[0] for found in results)
+    images = [f"![Error of {n} on {processor}](images/{_plot_name(n, processor)})" for n in networks]
+    lines = [f"## {processor}", "", *images, "", _row(_COLUMNS), _row(["---"] * len(_COLUMNS))]
+    for found in results:
+        lines += [_row(cells) for cells in _rows(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(found: Found) -> list[Sequence[str]]:
+    network, _, runtime = found["case"].partition("__")
+    rows = [_cells("network", told) for told in found["network"]]
+    rows += [_cells("table", found["table"]), _cells("sum", found["layers"])]
+    repeatability = found["table"]["repeatability"]
+    rows.append(["*repeatability*", "", _percent(repeatability), "", "", "", ""])
+    return [[network, runtime, *cells] for cells in rows]
+
+
+def _cells(label: str, told: Found) -> list[str]:
+    count = told["networks_measured"]
+    seconds = told["build_seconds"]
+    return [
+        label,
+        str(count - 1) if count else "0",  # the original is among them
+        *(_percent(told[key]) for key in ("mean_error", "worst_error", "bias")),
+        f"{told['spearman']:.4f}",
+        "" if seconds is None else f"{seconds:.0f} s",
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _plot_name(network: str, processor: str) -> str:
+    return f"estimators_{network}_on_{processor}.svg"
+
+
+def plot_of(network: str, processor: str, results: Sequence[Found]) -> str:
+    """Return the plot of one network: error against networks measured, a line for each runtime."""
+    series = []
+    for colour, found in zip(_COLOURS, results, strict=False):
+        runtime = found["case"].partition("__")[2]
+        points = tuple(_point(told["networks_measured"] - 1, told["mean_error"]) for told in found["network"])
+        series.append(Series(runtime, points, colour, joined=True))
+        table = (_point(found["table"]["networks_measured"] - 1, found["table"]["mean_error"]),)
+        series.append(Series(f"{runtime}, layer table", table, colour, joined=False))
+        limit = found["table"]["repeatability"]
+        ends = (_point(SIZES[0], limit), _point(SIZES[-1], limit))
+        series.append(Series(f"{runtime}, repeatability", ends, _MUTED, joined=True))
+    return plot(f"{network} on {processor}", series, _LABELS)
+
+
+def _point(x: float, y: float) -> Point:
+    return Point(x, y, y, y)
+
+
+def main() -> None:
+    """Write page and plots of all processors."""
+    text = [_HEAD]
+    for folder in sorted(path for path in ESTIMATORS.iterdir() if path.is_dir()):
+        results = read(folder)
+        text.append(section(folder.name, results))
+        for network in dict.fromkeys(found["case"].partition("__")[0] for found in results):
+            of_one = [found for found in results if found["case"].startswith(f"{network}__")]
+            path = PAGE.parent / "images" / _plot_name(network, folder.name)
+            path.write_text(plot_of(network, folder.name, of_one))
+    PAGE.write_text("\n".join(text))
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()
