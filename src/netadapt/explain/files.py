@@ -13,6 +13,7 @@ from netadapt.explain.profiling import take_profiles, times_of
 from netadapt.explain.record import Explanation
 from netadapt.platforms.artifacts import artifact_of
 from netadapt.platforms.base import Platform
+from netadapt.platforms.environment import whole_vectors
 from netadapt.platforms.stopwatch import StopwatchProtocol, measure
 
 _NOTHING = NodeWork(0, 0, 0, 0, 0)
@@ -62,13 +63,9 @@ def _both(first: NodeWork, second: NodeWork, step: int) -> tuple[Work, Work]:
     """Return what one node does in both files; counts that differ are rounded up to whole vectors for ``padded``."""
 
     def work(mine: NodeWork) -> Work:
-        outputs = _padded(mine.outputs, step) if first.outputs != second.outputs else mine.outputs
-        fan_in = _padded(mine.fan_in, step) if first.fan_in != second.fan_in else mine.fan_in
+        outputs = whole_vectors(mine.outputs, step) if first.outputs != second.outputs else mine.outputs
+        fan_in = whole_vectors(mine.fan_in, step) if first.fan_in != second.fan_in else mine.fan_in
         macs = mine.outputs * mine.fan_in * mine.area
         return Work(mine.inputs, mine.outputs, macs, outputs * fan_in * mine.area, BYTES * mine.elements)
 
     return work(first), work(second)
-
-
-def _padded(count: int, step: int) -> int:
-    return -(-count // step) * step

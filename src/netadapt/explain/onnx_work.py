@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,12 @@ from pathlib import Path
 import onnx
 
 from netadapt.errors import UsageError
+from netadapt.explain.naming import unmarked
 
 Shape = tuple[int, ...]
-#: what runtimes append to the names of nodes and of what they put out
-_SUFFIXES = re.compile(r"(_nchwc|_token_\d+)+$")
-#: what runtimes compute together with the operation before
-_FOLLOWERS = {"Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Tanh", "Add", "Mul", "Sub"}
-_FOLLOWERS |= {"Div", "BatchNormalization", "Identity", "Cast"}
+#: ONNX's types of what runtimes compute together with the operation before
+_FUSED_TYPES = {"Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Tanh", "Add", "Mul"}
+_FUSED_TYPES |= {"Sub", "Div", "BatchNormalization", "Identity", "Cast"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class OnnxFile:
         for number, node in enumerate(model.graph.node):
             name = node.name or f"{node.op_type}_{number}"
             before = [self._owners[source] for source in node.input if source in self._owners]
-            if node.op_type in _FOLLOWERS and before:
+            if node.op_type in _FUSED_TYPES and before:
                 name = max(before, key=list(self.works).index)  # fused with what is computed last
             elif (work := _work(node, shapes)) is not None:
                 self.works[name] = work
@@ -74,7 +72,7 @@ class OnnxFile:
 
     def __call__(self, operation: str) -> str | None:
         """Return the node that an operation of a runtime belongs to; ``None`` where its name does not tell."""
-        parts = _SUFFIXES.sub("", operation).split("/")
+        parts = unmarked(operation).split("/")
         for end in range(len(parts), 0, -1):  # runtimes append components: /stem/Conv/WithoutBiases
             if (found := self._owners.get("/".join(parts[:end]))) is not None:
                 return found
