@@ -38,12 +38,12 @@ def explain_files(
         progress: called with the profiled sessions done and in all.
 
     Raises:
-        UsageError: a file is not ONNX, or cannot be used.
-        PlatformError: there is no such file, the runtime cannot run it, or has no profiler.
+        UsageError: a file is missing, is not ONNX, or cannot be used.
+        PlatformError: the runtime cannot run a file, or has no profiler.
         MeasurementUnusable: the platform is too noisy, or others hold the measuring lock.
     """
-    artifacts = [artifact_of(path) for path in files]
     first, second = (OnnxFile(path) for path in files)
+    artifacts = [artifact_of(path) for path in files]
     profiles = take_profiles(platform, artifacts, repeats=repeats, seconds=seconds, progress=progress)
     if profiles is None:
         raise PlatformError(f"{platform.name} has no profiler; give --platform onnxruntime or openvino.")
@@ -83,6 +83,6 @@ def _notes(uncounted: Sequence[str]) -> list[str]:
         return []
     listed = ", ".join(uncounted[:_LISTED]) + (f" and {more} more" if (more := len(uncounted) - _LISTED) > 0 else "")
     return [
-        f"no work is counted, and no cause looked for, in {listed}: a file leaves sizes in it open "
-        "(a free batch counts as 1); export with fixed sizes to have it judged"
+        f"no work is counted and no cause looked for in {listed}: a file leaves sizes in it open (only a free batch "
+        "counts as 1); export with fixed sizes to have it judged"
     ]
