@@ -67,11 +67,28 @@ def test_two_files_are_explained(cli, tmp_path: Path) -> None:
 def test_what_is_neither_a_run_nor_two_files_is_refused(cli, copied: Path, source: str, tmp_path: Path) -> None:
     text = tmp_path / "a.onnx"
     text.write_text("no network")
-    assert cli("explain", copied, copied).code == 2
-    assert cli("explain", text, text, text).code == 2
-    assert cli("explain", text, text, "--model", source).code == 2
-    answer = cli("explain", text, text)
-    assert answer.code == 2 and "is no ONNX file" in answer.err
+    refusals = {
+        (copied, copied): "give one run folder, or two ONNX files",
+        (copied, text): "give one run folder, or two ONNX files",
+        (text, text, text): "give one run folder, or two ONNX files",
+        (text,): "give two ONNX files, or a run folder",
+        (tmp_path / "missing.onnx",): "give two ONNX files, or a run folder",
+        (text, text, "--model", source): f"--model {source} is for a run folder; leave it out",
+        (text, text, "--at", "50%"): "--at 50% is for a run folder; leave it out",
+        (text, text, "--at", "best"): "--at best is for a run folder; leave it out",
+        (text, text): "is no ONNX file",
+    }
+    for arguments, message in refusals.items():
+        answer = cli("explain", *arguments)
+        assert answer.code == 2 and message in " ".join(answer.err.split()), arguments
+
+
+def test_an_onnx_file_that_is_too_large_is_told_as_such(cli, tmp_path: Path) -> None:
+    large = tmp_path / "large.onnx"
+    with large.open("wb") as file:
+        file.truncate(1 << 31)
+    answer = cli("explain", large, large)
+    assert answer.code == 2 and "has 2.00 GiB" in answer.err and "no ONNX file" not in answer.err
 
 
 def test_code_that_a_run_names_is_not_executed(cli, copied: Path) -> None:

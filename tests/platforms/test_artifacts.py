@@ -51,6 +51,19 @@ def test_several_files_are_named_by_one_hash(tmp_path):
     assert several(tmp_path / "b").sha256 == artifact.sha256 != other.sha256
 
 
+@pytest.mark.parametrize("suffix", [".BIN", ".weights_of_the_first-half.v2", "." + "x" * 63])
+def test_what_is_written_can_be_read(tmp_path, suffix):
+    artifact = store_several({suffix: b"weights"}, tmp_path, {})
+    assert artifact_of(artifact.path).companions == (tmp_path / (hashlib.sha256(b"weights").hexdigest() + suffix),)
+
+
+@pytest.mark.parametrize("suffix", ["", "bin", ".", ".a..b", "./x", ".b n", ".bin\n", ".\u00fc", "." + "x" * 64])
+def test_a_suffix_that_no_manifest_may_name_is_not_written(tmp_path, suffix):
+    with pytest.raises(PlatformError, match=r"is no suffix for a file of a network; allowed is a dot"):
+        store_several({".param": b"graph", suffix: b"weights"}, tmp_path, {})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x")])
 def test_a_missing_or_damaged_companion_is_told(tmp_path, damage):
     artifact = several(tmp_path)
@@ -59,7 +72,9 @@ def test_a_missing_or_damaged_companion_is_told(tmp_path, damage):
         artifact_of(artifact.path)
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "a.bin", "0" * 64 + ".bin/../x.bin", "0" * 64 + ".param", 3])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "a.bin", "0" * 64 + ".bin/../x.bin", "0" * 64 + ".param", "0" * 63 + "A.bin", 3]
+)
 def test_a_manifest_names_only_files_beside_it(tmp_path, name):
     artifact = several(tmp_path)
     manifest = json.loads(artifact.path.read_bytes())
@@ -67,6 +82,15 @@ def test_a_manifest_names_only_files_beside_it(tmp_path, name):
     artifact.path.write_text(json.dumps(manifest))
     with pytest.raises(PlatformError, match="does not name the files"):
         artifact_of(artifact.path)
+
+
+def test_a_manifest_names_no_suffix_that_is_never_written(tmp_path):
+    artifact = several(tmp_path)
+    manifest = json.loads(artifact.path.read_bytes())
+    manifest["files"] = {".b n": "0" * 64 + ".b n"}
+    artifact.path.write_text(json.dumps(manifest))
+    with pytest.raises(PlatformError, match="does not name the files"):
+        manifest_of(artifact.path)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\x00\xff", b'{"format": 1}', b" " * (1 << 20) + b"{}"])

@@ -26,3 +26,7 @@ def test_unreadable_files_are_left_out(tmp_path):
     assert environment._read(tmp_path / "missing") is None
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     assert environment._read(tmp_path / "binary") is None
+
+
+def test_channels_come_in_whole_vectors():
+    assert [environment.whole_vectors(count, 8) for count in (0, 1, 8, 9)] == [0, 8, 8, 16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -20,7 +21,16 @@ while chunk := os.read(0, 1 << 16):
     if chunk == b"die": sys.exit(3)
     os.write(1, chunk)
 """
-STUBBORN = "import time\nwhile True: time.sleep(1)"
+#: takes half a second to end by itself, and then says so
+SLOW = """
+import os, time
+from pathlib import Path
+os.write(1, b"ready")
+while os.read(0, 1): pass
+time.sleep(0.5)
+Path(__file__).with_name("farewell").touch()
+"""
+STUBBORN = "import os, time\nos.write(1, b'ready')\nwhile True: time.sleep(1)"
 
 
 @pytest.fixture
@@ -76,14 +86,17 @@ def test_a_dead_one_is_told_and_another_can_be_started(server):
     assert process.alive and process.pid != first
 
 
-@pytest.mark.parametrize(("body", "patience_s"), [(ECHO, 60.0), (STUBBORN, 0.2)], ids=["by itself", "killed"])
-def test_closing_ends_it(server, body, patience_s):
+@pytest.mark.parametrize(
+    ("body", "patience_s", "says"), [(SLOW, 60.0, True), (SLOW, 0.05, False), (STUBBORN, 0.2, False)]
+)
+def test_closing_lets_it_end_by_itself_as_long_as_the_patience_lasts(server, tmp_path, body, patience_s, says):
     process = server(body, patience_s)
     pid = process.pid
-    assert process.status(limit_s=0.05) is None
+    assert process.read(100, soon()) == b"ready"
     process.close()
     process.close()
     assert gone(pid)
+    assert (tmp_path / "farewell").is_file() is says
     assert (process.pid, process.alive, process.tail(), process.status(1.0)) == (None, False, "", None)
 
 
@@ -95,24 +108,49 @@ def test_killing_waits_for_nothing(server):
 
 
 def test_garbage_collection_ends_it(tmp_path):
-    (tmp_path / "server.py").write_text(ECHO)
-    process = ServerProcess(tmp_path / "server.py", "x", environment={"WORD": ""}, patience_s=5.0)
+    """One that takes no notice of the end of its input, which the collected pipes are anyway."""
+    (tmp_path / "server.py").write_text(STUBBORN)
+    process = ServerProcess(tmp_path / "server.py", "x", environment={"WORD": ""}, patience_s=0.05)
     process.start()
     pid = process.pid
+    assert process.read(100, soon()) == b"ready"
     del process
-    assert gone(pid)
+    gc.collect()
+    ended = gone(pid)
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    assert ended
 
 
-def test_after_a_fork_it_is_the_parents(server):
-    process = server()
+FORKED = """
+import gc, os, signal, sys, time
+from pathlib import Path
+from netadapt.platforms.server_process import ServerProcess
+process = ServerProcess(Path(sys.argv[1]), "x", environment={"WORD": ""}, patience_s=0.05)
+process.start()
+lock = process._process._waitpid_lock
+for leave in ("process.close()", "process.kill()", "del process; gc.collect()", "pass"):
+    # As if another thread asked for its status in the moment of the fork: the copy never learns that it is no parent.
+    lock.acquire()
     child = os.fork()
     if child == 0:
-        strange = process.alive
-        process.close()
-        os._exit(int(strange))
-    assert os.waitpid(child, 0)[1] == 0
+        signal.alarm(60)
+        assert not process.alive
+        exec(leave)
+        sys.exit()
+    lock.release()
+    status = os.waitpid(child, 0)[1]
     process.write(b"still here")
-    assert process.read(100, soon()) == b"still here"
+    assert process.read(100, time.monotonic() + 30) == b"still here", leave
+    assert status == 0, (leave, status)
+"""
+
+
+def test_a_forked_copy_of_the_owner_leaves_it_alone(tmp_path):
+    (tmp_path / "server.py").write_text(ECHO)
+    command = [sys.executable, "-c", FORKED, str(tmp_path / "server.py")]
+    owner = subprocess.run(command, capture_output=True, timeout=280, check=False)
+    assert owner.returncode == 0, owner.stderr.decode()
 
 
 OWNER = """

@@ -44,6 +44,7 @@ def test_reasons_name_what_was_lost_and_what_is_doubtful():
     assert not any("chosen" in line for line in lines)
     assert any("after noisy" in line for line in lines)
     assert any("a profiler slows every operation" in line for line in lines)
+    assert reasons(explanation(notes=("a free size",)))[-1] == "a free size"
     assert reasons(explanation(rows=()))[0] == "no layer is slower than its arithmetic says"
 
 

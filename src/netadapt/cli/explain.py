@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 def command(
+    context: typer.Context,
     what: Annotated[list[Path], typer.Argument(metavar="RUN|A.onnx B.onnx", help="A run folder, or two ONNX files.")],
     at: At = "best",
     model: OwnModel = None,
@@ -41,10 +42,11 @@ def command(
     """
     if not seconds > 0:
         raise ConfigError(f"--seconds {seconds:g}: allowed are seconds above 0.")
-    if len(what) == 1:
+    if _is_run(what):
         found = _of_run(what[0], at, model, platform, profiles, seconds)
     else:
-        found = _of_files(what, model, platform, profiles, seconds)
+        _refuse_options_of_runs(context)
+        found = _of_files(what, platform, profiles, seconds)
     if as_json:
         from netadapt.report.explanation import told
 
@@ -53,12 +55,31 @@ def command(
     result(_text(found))
 
 
-def _of_files(files: list[Path], model: str | None, platform: str | None, profiles: int, seconds: float) -> Explanation:
+def _is_run(what: list[Path]) -> bool:
+    """Tell a run folder from two files, and refuse all else."""
+    given = " ".join(map(str, what))
+    if len(what) == 1 and not what[0].is_dir() and (what[0].is_file() or what[0].suffix.lower() == ".onnx"):
+        raise ConfigError(
+            f"explain {given} has nothing to compare the file with; give two ONNX files, or a run folder."
+        )
+    if len(what) > 2 or (len(what) == 2 and any(path.is_dir() for path in what)):
+        raise ConfigError(f"explain {given}: give one run folder, or two ONNX files.")
+    return len(what) == 1
+
+
+def _refuse_options_of_runs(context: typer.Context) -> None:
+    for name, value in (("at", context.params["at"]), ("model", context.params["model"])):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(
+                f"--{name} {value} is for a run folder; leave it out, two files are compared as they are."
+            )
+
+
+def _of_files(files: list[Path], platform: str | None, profiles: int, seconds: float) -> Explanation:
     from netadapt.explain import explain_files
     from netadapt.platforms import resolve_platform
 
-    if len(files) != 2 or model is not None or any(path.is_dir() for path in files):
-        raise ConfigError("explain takes one run folder (and --model), or two ONNX files.")
     with closing(resolve_platform(platform or PLATFORM)) as opened, counting("profiling") as progress:
         return explain_files(files, opened, repeats=profiles, seconds=seconds, progress=progress)
 

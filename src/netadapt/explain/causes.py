@@ -15,6 +15,7 @@ import numpy as np
 from netadapt.explain.naming import owners
 from netadapt.explain.record import Cause, Row, Side
 from netadapt.network.structure import Layer, LinearForm
+from netadapt.platforms.environment import whole_vectors
 
 if TYPE_CHECKING:
     from netadapt.network import Network
@@ -144,13 +145,13 @@ def _work(layer: Layer, vector: np.ndarray, step: int) -> Work:
     inputs, outputs, fan_in = (int(form(vector)) for form in (layer.inputs, layer.outputs, layer.fan_in))
     activations = inputs * int(np.prod(layer.input_size)) + outputs * int(np.prod(layer.output_size))
     weights = 0 if layer.kind == "product" else outputs * fan_in * int(np.prod(layer.kernel))
-    padded = _padded(outputs, layer.outputs, step) * _padded(fan_in, layer.fan_in, step) * layer.area
+    padded = _computed(outputs, layer.outputs, step) * _computed(fan_in, layer.fan_in, step) * layer.area
     return Work(inputs, outputs, outputs * fan_in * layer.area, padded, BYTES * (activations * layer.batch + weights))
 
 
-def _padded(count: int, form: LinearForm, step: int) -> int:
-    """Round a count up to whole vectors if widths change it."""
-    return -(-count // step) * step if np.any(form.coefficients) else count
+def _computed(count: int, form: LinearForm, step: int) -> int:
+    """Return the channels that are computed: those that widths change come in whole vectors."""
+    return whole_vectors(count, step) if np.any(form.coefficients) else count
 
 
 def _machine(works: Sequence[Work], times: Sequence[LayerTime], vector: int, overhead_ms: float) -> _Machine:

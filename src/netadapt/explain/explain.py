@@ -111,6 +111,7 @@ def explanation_of(
     others_ms: tuple[float, float],
     overhead_ms: float,
     rows: Sequence[Row],
+    notes: Sequence[str] = (),
 ) -> Explanation:
     """Put together what was found.
 
@@ -122,6 +123,7 @@ def explanation_of(
         others_ms: the time of each that belongs to no layer.
         overhead_ms: what an operation takes at least.
         rows: layer by layer.
+        notes: what else the user is told.
     """
     sides_ms = [row.before.latency_ms for row in rows], [row.after.latency_ms for row in rows]
     before, after = (
@@ -145,6 +147,7 @@ def explanation_of(
         before=before,
         after=after,
         rows=tuple(rows),
+        notes=tuple(notes),
     )
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from netadapt.network.structure import Layer
 
 _ROOT = "network."  # our exporter's name for the user's module
-#: what runtimes append to the names of nodes: outputs, kernels, copies
-_SUFFIXES = re.compile(r"(_output_\d+|_nchwc|_token_\d+|_kernel_time)+$")
+_MARKS = re.compile(r"(_nchwc|_token_\d+)+$")  # what runtimes append to the names of nodes and of what they put out
+_OUTPUT = re.compile(r"_output_\d+$")  # what exporters append to the name of a node for what it puts out
 _CALL = re.compile(r"_(\d+)$")
 #: what an operation is called in ONNX, where it is not the lower case of ours
 _ALIASES = {
@@ -24,7 +24,7 @@ _ALIASES = {
     "clip": "hardtanh",
     "batchnormalization": "batch_norm",
 }
-_FOLLOWERS = ("norm", "elementwise")  # kinds that runtimes fuse into the layer before
+_FUSED_KINDS = ("norm", "elementwise")  # of layers that runtimes fuse into the layer before
 
 
 class Names:
@@ -39,7 +39,7 @@ class Names:
 
     def __call__(self, operation: str) -> str | None:
         """Return the layer that an operation belongs to, see `owners`; ``None`` where its name does not tell."""
-        parts = _SUFFIXES.sub("", operation).strip("/").split("/")
+        parts = _OUTPUT.sub("", unmarked(operation)).strip("/").split("/")
         # Runtimes also append components: /network/stem/Conv/WithoutBiases.
         for end in range(len(parts), 0, -1):
             for candidate in _candidates(parts[:end]):
@@ -48,12 +48,17 @@ class Names:
         return None
 
 
+def unmarked(operation: str) -> str:
+    """Return the name of an operation as it stands in the file, without what its runtime appended."""
+    return _MARKS.sub("", operation)
+
+
 def owners(layers: Sequence[Layer]) -> dict[str, str]:
     """Return for every layer the one whose row it is told in: norms and activations go with what comes before them."""
     found: dict[str, str] = {}
     last = None
     for layer in layers:
-        if last is None or layer.kind not in _FOLLOWERS:
+        if last is None or layer.kind not in _FUSED_KINDS:
             last = layer.name
         found[layer.name] = last
     return found

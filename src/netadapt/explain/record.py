@@ -106,6 +106,7 @@ class Explanation(_Record):
         overhead_ms: fixed cost of a call: the shortest operation seen.
         before, after: the networks as wholes.
         rows: one per layer, in order of execution.
+        notes: what else there is to know, in sentences.
     """
 
     v: Literal[1] = 1
@@ -119,6 +120,7 @@ class Explanation(_Record):
     before: Total
     after: Total
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def lost(self) -> dict[str, float]:

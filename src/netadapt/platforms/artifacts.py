@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +16,12 @@ from typing import Any
 
 from netadapt.errors import PlatformError
 from netadapt.platforms.base import Artifact
+from netadapt.platforms.on_device.receive import SHA256, SUFFIX
 
 MANIFEST_SUFFIX = ".network.json"
 MANIFEST_FORMAT = "netadapt-network-files"
 LARGEST_MANIFEST = 1 << 20  # bytes
-_COMPANION = re.compile(r"([0-9a-f]{64})\.[a-z0-9.]{1,20}")
+SUFFIXES = "a dot with letters, digits, _ or -, several times, 64 characters in all"  #: that SUFFIX allows, in words
 
 
 def store(content: bytes, folder: Path, suffix: str) -> Artifact:
@@ -61,7 +61,13 @@ def store_several(contents: Mapping[str, bytes], folder: Path, facts: Mapping[st
         contents: suffix (e.g. ``.param``) to content.
         folder: created if missing.
         facts: what else the runtime must know to load them, ready for JSON.
+
+    Raises:
+        PlatformError: a suffix that no manifest may name; nothing was written.
     """
+    for suffix in contents:
+        if not SUFFIX.fullmatch(suffix):
+            raise PlatformError(f"{suffix!r} is no suffix for a file of a network; allowed is {SUFFIXES}.")
     paths = {suffix: store(content, folder, suffix).path for suffix, content in contents.items()}
     files = {suffix: path.name for suffix, path in paths.items()}
     manifest = {"format": MANIFEST_FORMAT, "v": 1, "files": files, **facts}
@@ -101,8 +107,11 @@ def manifest_of(path: Path) -> dict[str, Any]:
         if manifest["format"] != MANIFEST_FORMAT or manifest["v"] != 1:
             raise ValueError("its format is unknown")
         for suffix, name in manifest["files"].items():
-            if not _COMPANION.fullmatch(name) or not name.endswith(suffix):
-                raise ValueError(f"it names a file {name!r}; allowed are 64 hexadecimal digits and {suffix}")
+            if not SUFFIX.fullmatch(suffix) or not SHA256.fullmatch(name[:64]) or name[64:] != suffix:
+                raise ValueError(
+                    f"it names a file {name!r}; allowed are 64 hexadecimal digits and the suffix {suffix!r}, "
+                    f"which is {SUFFIXES}"
+                )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PlatformError(f"{path} does not name the files of a network: {error}; compile it again.") from error
     return manifest

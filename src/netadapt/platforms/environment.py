@@ -51,6 +51,11 @@ def vector_of_processor() -> tuple[int, str] | None:
     return next(((count, name) for flag, count, name in _VECTORS if flag in words), None)
 
 
+def whole_vectors(channels: int, step: int) -> int:
+    """Return ``channels`` rounded up to a multiple of ``step``, the channels that are computed at once."""
+    return -(-channels // step) * step
+
+
 def package_version(package: str) -> str:
     """Return the installed version of a distribution, or ``"not installed"``."""
     try:

@@ -115,8 +115,8 @@ class ServerProcess:
         return self._errors.read().decode(errors="replace").strip()
 
     def kill(self) -> None:
-        """End it at once, whatever it does."""
-        if self._process is not None:
+        """End it at once, whatever it does; a forked copy of its owner leaves it alone."""
+        if self._process is not None and self.alive:
             self._process.kill()
         self.close()
 

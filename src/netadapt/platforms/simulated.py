@@ -20,6 +20,7 @@ from netadapt.errors import PlatformError
 from netadapt.platforms.artifacts import store
 from netadapt.platforms.assembled import checked_widths
 from netadapt.platforms.base import Artifact, Reading
+from netadapt.platforms.environment import whole_vectors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -167,8 +168,8 @@ class SimulatedPlatform:
         for layer in layers:
             if not layer.fan_in:
                 continue
-            fan_in = layer.fan_in if layer.kind == "depthwise" else self._padded(layer.fan_in)
-            outputs = self._padded(layer.outputs)
+            fan_in = layer.fan_in if layer.kind == "depthwise" else whole_vectors(layer.fan_in, self.staircase)
+            outputs = whole_vectors(layer.outputs, self.staircase)
             tail = 1.0 if outputs == layer.outputs else 1.0 + self.ragged
             macs = outputs * fan_in * layer.kernel_area * layer.output_area * layer.batch
             moved = layer.batch * (layer.inputs * layer.input_area + layer.outputs * layer.output_area) * _BYTES
@@ -179,9 +180,6 @@ class SimulatedPlatform:
             weights += held
             activations = max(activations, moved)
         return Cost(latency_ms, picojoules / 1e9 + STATIC_WATTS * latency_ms, (weights + activations) / 1e6)
-
-    def _padded(self, channels: int) -> int:
-        return -(-channels // self.staircase) * self.staircase
 
     def predict(self, network: Network, widths: Mapping[str, int] | None = None) -> Cost:
         """Return what ``network`` costs at ``widths`` (default: its own): the truth that measurements scatter around.

@@ -61,7 +61,7 @@ def reasons(found: Explanation) -> list[str]:
         lines.append(f"look: the measurement is not stable ({', '.join(doubtful)}): other work on the device is in it")
     if found.profiles and min(found.before.missing_ms, found.after.missing_ms) < 0:
         lines.append("the rows sum to more than was measured: a profiler slows every operation down a little")
-    return lines
+    return [*lines, *found.notes]
 
 
 def told(found: Explanation) -> dict[str, Any]:

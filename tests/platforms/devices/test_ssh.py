@@ -154,6 +154,19 @@ def test_a_network_of_several_files_comes_whole_and_only_what_lacks_comes_again(
     assert (device / whole).stat().st_ino == before
 
 
+def test_a_suffix_goes_along_or_is_told(sshd, opened, relu, tmp_path):
+    platform, unusual = opened(), ".Of_a-network" * 3
+    for suffix in (unusual, ".of a network", "." + "x" * 64):
+        shutil.copy(relu.path, tmp_path / f"relu{suffix}")
+    assert time_it(platform, artifact_of(tmp_path / f"relu{unusual}")).latency_ms
+    before = kept(sshd)
+    assert relu.sha256 + ".Of_a-network" in before  # the last one: a file of the user's may have any dots in its name
+    for suffix in (".of a network", "." + "x" * 64):
+        with pytest.raises(PlatformError, match=rf"'{suffix}', which is not sent over ssh; .* Rename the file"):
+            time_it(platform, artifact_of(tmp_path / f"relu{suffix}"))
+    assert kept(sshd) == before
+
+
 def test_loopback_is_this_machine_and_other_hosts_are_not(sshd, opened):
     assert opened().exclusive is True
     with (sshd.folder / "config").open("a") as file:

@@ -56,6 +56,11 @@ def test_a_file_is_pushed_once(home):
     assert Path(path).parent.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("suffix", ["", ".PARAM", ".weights_of-2.bin", "." + "x" * 63])
+def test_suffixes_are_kept(home, suffix):
+    assert Path(receive(home, SHA256, suffix, len(CONTENT), content=CONTENT)["path"]).name == SHA256 + suffix
+
+
 def test_a_damaged_file_is_asked_for_again(home):
     path = Path(receive(home, SHA256, ".bin", len(CONTENT), content=CONTENT)["path"])
     path.write_bytes(CONTENT[:-1] + b"x")
@@ -90,7 +95,14 @@ def test_a_killed_push_leaves_no_file_under_the_name_and_its_rest_is_swept(home)
 
 @pytest.mark.parametrize(
     ("sha256", "suffix"),
-    [("../../../etc/passwd", ""), (SHA256.upper(), ".bin"), (SHA256, "/../x"), (SHA256, ".a/b"), (SHA256, "x")],
+    [
+        ("../../../etc/passwd", ""),
+        (SHA256.upper(), ".bin"),
+        (SHA256, "/../x"),
+        (SHA256, ".a/b"),
+        (SHA256, "x"),
+        (SHA256, ".b\n"),
+    ],
 )
 def test_names_that_are_not_ours_are_refused(home, sha256, suffix):
     assert "ValueError" in receive(home, sha256, suffix, 1, content=b"x")

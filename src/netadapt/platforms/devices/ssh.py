@@ -20,12 +20,13 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from netadapt.errors import MeasurementUnusable, PlatformError
-from netadapt.platforms.artifacts import artifact_of
+from netadapt.platforms.artifacts import SUFFIXES, artifact_of
 from netadapt.platforms.base import Artifact, Reading
 from netadapt.platforms.devices.answers import MOST_BYTES, BadAnswer, Finite, NotNegative, Positive, read_answer
 from netadapt.platforms.devices.archive import receiver_source, script_archive
 from netadapt.platforms.devices.program import Outcome
 from netadapt.platforms.devices.ssh_connection import SshConnection
+from netadapt.platforms.on_device.receive import SUFFIX
 from netadapt.platforms.parts import Runtime
 
 _log = logging.getLogger("netadapt")
@@ -165,8 +166,8 @@ class Ssh:
         """Time ``artifact`` in a fresh process there, while no other host measures.
 
         Raises:
-            PlatformError: the device cannot be reached or lacks the runtime, the runtime cannot run the file, or the
-                process died.
+            PlatformError: the device cannot be reached or lacks the runtime, the runtime cannot run the file, the
+                process died, or the file's suffix cannot be sent.
             MeasurementUnusable: the session took longer than the limit, or other hosts measured all the time.
         """
         file = artifact_of(artifact.path)  # its content counts, whatever it was called
@@ -328,7 +329,15 @@ def _device_name(network: Artifact, path: Path) -> tuple[str, str]:
     """Return the name of one of a network's files on the device: its hash, and a suffix, which a runtime may go by.
 
     Companions keep the names that the network's first file knows them by, which begin with their hashes.
+
+    Raises:
+        PlatformError: a suffix that the device does not take.
     """
     sha256 = network.sha256 if path == network.path else path.name[: len(network.sha256)]
     suffix = path.name[len(sha256) :] if path.name.startswith(sha256) else path.suffix
-    return sha256, suffix if re.fullmatch(r"(\.[A-Za-z0-9]+)*", suffix, re.ASCII) else ""
+    if suffix and not SUFFIX.fullmatch(suffix):
+        raise PlatformError(
+            f"{path.name} ends in {suffix!r}, which is not sent over ssh; allowed is no suffix, or {SUFFIXES}. "
+            "Rename the file."
+        )
+    return sha256, suffix

@@ -19,6 +19,9 @@ from typing import Any, BinaryIO
 MOST_BYTES = 1 << 30  # kept on the device in all
 PART_S = 3600.0  # after which a file that nobody finished is a leftover of somebody who died
 CHUNK = 1 << 20
+#: what the name of a file is made of, here and where `artifacts.py` writes it
+SHA256 = re.compile(r"[0-9a-f]{64}")
+SUFFIX = re.compile(r"(?!.{65})(\.[A-Za-z0-9_-]+)+")
 
 
 def folder() -> Path:
@@ -34,9 +37,9 @@ def path_of(sha256: str, suffix: str) -> Path:
     Raises:
         ValueError: the names are not ours.
     """
-    if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
+    if not SHA256.fullmatch(sha256):
         raise ValueError(f"{sha256!r} is no SHA-256")
-    if not re.fullmatch(r"(\.[A-Za-z0-9]+)*", suffix) or len(suffix) > 32:
+    if suffix and not SUFFIX.fullmatch(suffix):
         raise ValueError(f"{suffix!r} is no suffix")
     return folder() / (sha256 + suffix)
 
