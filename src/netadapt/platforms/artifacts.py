@@ -48,6 +48,20 @@ def store(content: bytes, folder: Path, suffix: str) -> Artifact:
     return Artifact(path=path, sha256=digest)
 
 
+def sendable(suffix: str) -> str:
+    """Return the suffix of a file that goes to another device, where it stands in a name and in commands.
+
+    Raises:
+        PlatformError: it is neither empty nor what a device takes.
+    """
+    if suffix and not SUFFIX.fullmatch(suffix):
+        raise PlatformError(
+            f"a file whose name ends in {suffix!r} is not sent to a device; allowed is no suffix, or {SUFFIXES}. "
+            "Rename the file."
+        )
+    return suffix
+
+
 def size_mb(artifact: Artifact) -> float:
     """Return the size of an artifact and its companions in 10^6 bytes; of a folder, that of all its files."""
     files = artifact.files if artifact.path.is_file() else [p for p in artifact.path.rglob("*") if p.is_file()]

@@ -100,6 +100,14 @@ def test_a_file_is_pushed_once_and_whole(phone, tmp_path):
     assert sum(call[2:3] == ["push"] for call in phone.calls()) == 1
 
 
+def test_a_name_that_a_shell_would_read_otherwise_is_not_pushed(phone, tmp_path):
+    path = tmp_path / "a.param; reboot"
+    path.write_bytes(b"layers")
+    with pytest.raises(PlatformError, match=r"'\.param; reboot' is not sent to a device"):
+        AdbClient("PHONE1").push(path, "/data/local/tmp/netadapt")
+    assert phone.pushed() == []
+
+
 def test_a_damaged_file_on_the_device_is_replaced(phone, tmp_path):
     path = tmp_path / "a.param"
     path.write_bytes(b"layers")

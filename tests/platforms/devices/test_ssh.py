@@ -162,7 +162,7 @@ def test_a_suffix_goes_along_or_is_told(sshd, opened, relu, tmp_path):
     before = kept(sshd)
     assert relu.sha256 + ".Of_a-network" in before  # the last one: a file of the user's may have any dots in its name
     for suffix in (".of a network", "." + "x" * 64):
-        with pytest.raises(PlatformError, match=rf"'{suffix}', which is not sent over ssh; .* Rename the file"):
+        with pytest.raises(PlatformError, match=rf"'{suffix}' is not sent to a device; .* Rename the file"):
             time_it(platform, artifact_of(tmp_path / f"relu{suffix}"))
     assert kept(sshd) == before
 

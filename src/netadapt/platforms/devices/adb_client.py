@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.platforms.artifacts import sendable
 
 _log = logging.getLogger("netadapt")
 _Done = subprocess.CompletedProcess[bytes]
@@ -112,11 +113,11 @@ class AdbClient:
         """Copy a file to ``folder`` on the device, named by its content, unless it is there; return its path.
 
         Raises:
-            PlatformError: it cannot be copied, or does not arrive whole.
+            PlatformError: it cannot be copied, does not arrive whole, or has a suffix that is not sent.
         """
         with local.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        path = f"{folder}/{digest}{local.suffix}"
+        path = f"{folder}/{digest}{sendable(local.suffix)}"
         if self._sha256(path) == digest:
             return path
         part = f"{path}.part"

@@ -20,13 +20,12 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from netadapt.errors import MeasurementUnusable, PlatformError
-from netadapt.platforms.artifacts import SUFFIXES, artifact_of
+from netadapt.platforms.artifacts import artifact_of, sendable
 from netadapt.platforms.base import Artifact, Reading
 from netadapt.platforms.devices.answers import MOST_BYTES, BadAnswer, Finite, NotNegative, Positive, read_answer
 from netadapt.platforms.devices.archive import receiver_source, script_archive
 from netadapt.platforms.devices.program import Outcome
 from netadapt.platforms.devices.ssh_connection import SshConnection
-from netadapt.platforms.on_device.receive import SUFFIX
 from netadapt.platforms.parts import Runtime
 
 _log = logging.getLogger("netadapt")
@@ -335,9 +334,4 @@ def _device_name(network: Artifact, path: Path) -> tuple[str, str]:
     """
     sha256 = network.sha256 if path == network.path else path.name[: len(network.sha256)]
     suffix = path.name[len(sha256) :] if path.name.startswith(sha256) else path.suffix
-    if suffix and not SUFFIX.fullmatch(suffix):
-        raise PlatformError(
-            f"{path.name} ends in {suffix!r}, which is not sent over ssh; allowed is no suffix, or {SUFFIXES}. "
-            "Rename the file."
-        )
-    return sha256, suffix
+    return sha256, sendable(suffix)
