@@ -34,7 +34,7 @@ def runtime(tmp_path, monkeypatch):
 
 
 def started(runtime):
-    return runtime._client._process is not None
+    return runtime._client._process.pid is not None
 
 
 def test_nothing_is_converted_twice(runtime, tmp_path):
