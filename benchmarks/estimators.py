@@ -65,7 +65,7 @@ def case(source: str, platform: Platform, seed: int, cache: Path | None = None) 
     tables["layers"] = LayerTable.measure(network, platform, cache=meter.cache)["latency"]
     models |= {size: build(networks=size)["latency"] for size in SIZES if size >= CALIBRATION}
     print(f"{len(meter.data('latency')[0])} networks after {time.monotonic() - began:.0f} s; now the truth", flush=True)
-    truth = measure_truth(network, platform, UNSEEN, seed, meter=meter)
+    truth = measure_truth(meter, UNSEEN, seed)
     judged = {name: judge(network, estimator, truth) for name, estimator in tables.items()}
     by_size = [judge(network, model, truth) for model in models.values()]
     pairs = by_size[-1]["pairs"]

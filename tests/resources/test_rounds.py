@@ -23,15 +23,15 @@ def compiled(mobile, tmp_path):
 
 def test_noiseless_ratios_are_exact(compiled):
     artifacts, original, truth = compiled
-    rounds = measure_rounds(SimulatedPlatform(), artifacts, original, RoundsProtocol(), 0)
+    rounds = measure_rounds(SimulatedPlatform(), artifacts, [original], RoundsProtocol(), 0)
     assert rounds.ratios()["latency"] == pytest.approx(truth)
     assert set(rounds.ratios()) == {"latency", "energy", "memory"}
-    assert rounds.networks["latency"].shape == (3, 20) and rounds.sentinel["latency"].shape == (3, 4)
+    assert rounds.networks["latency"].shape == (3, 20) and rounds.sentinels["latency"].shape == (3, 4)
 
 
 def test_drift_is_divided_out(compiled):
     artifacts, original, truth = compiled
-    rounds = measure_rounds(SimulatedPlatform(drift=0.002), artifacts, original, RoundsProtocol(), 0)
+    rounds = measure_rounds(SimulatedPlatform(drift=0.002), artifacts, [original], RoundsProtocol(), 0)
     raw = rounds.networks["latency"]
     assert raw[2].mean() > 1.05 * raw[0].mean()
     assert rounds.ratios()["latency"] == pytest.approx(truth, rel=0.03)
@@ -40,23 +40,23 @@ def test_drift_is_divided_out(compiled):
 def test_disturbed_sessions_do_not_matter(compiled):
     artifacts, original, truth = compiled
     platform = SimulatedPlatform(bursts=0.08, burst_factor=1.4, seed=3)
-    ratios = measure_rounds(platform, artifacts, original, RoundsProtocol(rounds=5), 0).ratios()["latency"]
+    ratios = measure_rounds(platform, artifacts, [original], RoundsProtocol(rounds=5), 0).ratios()["latency"]
     assert np.median(np.abs(ratios / truth - 1)) < 1e-6 and np.abs(ratios / truth - 1).max() < 0.45
 
 
 def test_a_failed_session_is_repeated(compiled, caplog):
     artifacts, original, truth = compiled
-    rounds = measure_rounds(SimulatedPlatform(failures=10), artifacts, original, RoundsProtocol(), 0)
+    rounds = measure_rounds(SimulatedPlatform(failures=10), artifacts, [original], RoundsProtocol(), 0)
     assert rounds.ratios()["latency"] == pytest.approx(truth)
     assert "failed and is repeated" in caplog.text
     with pytest.raises(PlatformError, match="simulated failure"):
-        measure_rounds(SimulatedPlatform(failures=1), artifacts, original, RoundsProtocol(), 0)
+        measure_rounds(SimulatedPlatform(failures=1), artifacts, [original], RoundsProtocol(), 0)
 
 
 def test_a_hopelessly_noisy_platform_is_refused(compiled):
     artifacts, original, _ = compiled
     with pytest.raises(MeasurementUnusable, match="Stop other work on the device"):
-        measure_rounds(SimulatedPlatform(noise=0.6), artifacts, original, RoundsProtocol(), 0)
+        measure_rounds(SimulatedPlatform(noise=0.6), artifacts, [original], RoundsProtocol(), 0)
 
 
 class _Silent(SimulatedPlatform):
@@ -69,11 +69,11 @@ class _Silent(SimulatedPlatform):
 def test_a_resource_that_is_promised_but_not_given_is_told(compiled):
     artifacts, original, _ = compiled
     with pytest.raises(PlatformError, match="says that it measures energy but a session gave None"):
-        measure_rounds(_Silent(), artifacts, original, RoundsProtocol(), 0)
+        measure_rounds(_Silent(), artifacts, [original], RoundsProtocol(), 0)
 
 
 def test_every_round_visits_all_networks_and_spreads_the_sentinel():
-    order = _order(np.random.default_rng(0), 20, 6)
+    order = _order(np.random.default_rng(0), 20, 6, 4)
     assert sorted(order) == list(range(24))
     places = [place for place, index in enumerate(order) if index >= 20]
     assert places == [0, 7, 14, 21]

@@ -234,7 +234,8 @@ class Adaptation:
         start = self.folder.state().start
         known: dict[str, float] = {} if start is None else start["initial"]["resources"]
         measured = {name: known[name] for name in self.platform.resources if name in known}
-        meter = Meter(self.network, self.platform, initial=measured or None)
+        yardsticks_ms = None if start is None else start["initial"].get("yardsticks_ms")
+        meter = Meter(self.network, self.platform, initial=measured or None, yardsticks_ms=yardsticks_ms)
         self.metering = Metering(self.network, meter, self._protocol())
         measurement = None
         if start is None:
@@ -266,6 +267,7 @@ class Adaptation:
         initial |= {"accuracy_selection": selection.metric, "loss_selection": selection.loss}
         initial |= {"accuracy_test": test.metric, "accuracy_se": finish.standard_error(test)}
         initial |= {"macs": resources["macs"], "parameters": resources["parameters"]}
+        initial |= {"yardsticks_ms": self.metering.meter.yardsticks_ms}
         self.store.record(
             "start",
             {

@@ -91,6 +91,7 @@ class Measurement:
         energy_mj, memory_mb: medians over the sessions, ``None`` where the platform cannot tell.
         energy_half_width_mj, memory_half_width_mb: half the 95 % confidence intervals of these.
         size_mb: of the file that was measured, in 10^6 bytes; ``None`` where users do not deploy such files.
+        yardsticks_ms: of the networks of known latency in the same window, if any (see `resources/yardsticks.py`).
         environment: what was seen of the machine (processor, governor, load, temperature, versions), and of the window:
             ``trend`` (see `conditions.py`), ``busy`` (other programs), ``waited`` (share of the time without a core).
     """
@@ -111,6 +112,7 @@ class Measurement:
     size_mb: float | None = None
     energy_half_width_mj: float | None = None
     memory_half_width_mb: float | None = None
+    yardsticks_ms: tuple[float, ...] = ()
 
     @property
     def relative_half_width(self) -> float:

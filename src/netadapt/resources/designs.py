@@ -52,6 +52,17 @@ def design(network: Network, count: int, seed: int, *, granule: int = 8) -> Widt
     return np.array(chosen, dtype=np.int64).reshape(len(chosen), len(network.groups))
 
 
+def uniform(network: Network, share: float, *, granule: int = 8) -> tuple[int, ...]:
+    """Return the widths of the network whose groups all have about this share of their units.
+
+    Args:
+        network: the traced network.
+        share: in (0, 1].
+        granule: as in `design`.
+    """
+    return _round(network.groups, np.full(len(network.groups), share), _lattice(network.groups, granule))
+
+
 def _fresh(
     random: np.random.Generator,
     groups: tuple[ChannelGroup, ...],

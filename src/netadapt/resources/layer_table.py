@@ -173,9 +173,9 @@ class _Cells:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
             *artifacts, sentinel = [self._platform.compile(*cell.build(), Path(folder)) for cell in [*cells, _SENTINEL]]
-            rounds = measure_rounds(self._platform, artifacts, sentinel, protocol, seed)
+            rounds = measure_rounds(self._platform, artifacts, [sentinel], protocol, seed)
         seconds, ratios = (time.monotonic() - began) / len(cells), rounds.ratios()
-        sentinel_values = {name: float(np.median(table)) for name, table in rounds.sentinel.items()}
+        sentinel_values = {name: float(np.median(table)) for name, table in rounds.sentinels.items()}
         records = [
             {
                 "cell": asdict(cell),

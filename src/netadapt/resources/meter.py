@@ -1,7 +1,7 @@
 """Measures networks given by widths, or as modules, on one platform, through the cache of samples.
 
-Each network is measured as a ratio to the original in the same window of time; times `initial` it is a value, so that
-all values of a meter are on one scale. Used by `build.py` and by the run at every step.
+Each network is measured beside yardsticks of known latency, the original among them, so that all values of a meter are
+on the scale of one window of time (`yardsticks.py`). Used by `build.py` and by the run at every step.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from netadapt.platforms.stopwatch import StopwatchProtocol, measure
 from netadapt.resources.estimator import Values, Widths
 from netadapt.resources.rounds import Rounds, RoundsProtocol, measure_rounds
 from netadapt.resources.samples import Record, SampleFile
+from netadapt.resources.yardsticks import on_scale, yardsticks
 
 if TYPE_CHECKING:
     from netadapt.network import Network
 
 Progress = Callable[[int, int], None]  #: called with (networks done, networks in all)
-Ratios = Mapping[str, float]
+Resources = Mapping[str, float]
 _REFERENCE = StopwatchProtocol(sessions=11)  # the scale of everything else deserves more sessions
 _DOUBTFUL = (
     0.02  # relative half-width above which the reference is measured once more, for as long as a bad minute lasts
@@ -44,6 +45,8 @@ class Meter:
         platform: where.
         cache: folder of the samples; by default ``$NETADAPT_CACHE`` or ``~/.cache/netadapt``.
         initial: what the original costs by resource, where a resumed run knows it; else measured on first use.
+        yardsticks_ms: what the yardsticks take, where a resumed run knows it; with ``initial`` alone the original is
+            the only one.
         protocol: of the rounds in which networks given by widths are measured.
         chunk: networks per window of time; after each window its results are on disk.
         seed: of the orders.
@@ -59,6 +62,7 @@ class Meter:
         cache: Path | str | None = None,
         *,
         initial: Mapping[str, float] | None = None,
+        yardsticks_ms: Sequence[float] | None = None,
         protocol: RoundsProtocol | None = None,
         chunk: int = 32,
         seed: int = 0,
@@ -69,9 +73,14 @@ class Meter:
         self.build_seconds = 0.0
         self._chunk, self._seed = chunk, seed
         self._initial = dict(initial) if initial else None
+        self._yardsticks = yardsticks(network)
+        self._yardsticks_ms: tuple[float, ...] = ()
+        if initial:
+            self._yardsticks_ms = tuple(yardsticks_ms or [initial["latency"]])
+            self._yardsticks = self._yardsticks[: len(self._yardsticks_ms)]
         self._reference: Measurement | None = None
         self._file = SampleFile(self.cache, platform.name, _subject(network, platform))
-        self._own: dict[tuple[int, ...], Ratios] = {}
+        self._own: dict[tuple[int, ...], Resources] = {}
 
     @property
     def initial(self) -> dict[str, float]:
@@ -85,12 +94,24 @@ class Meter:
         """Return the measurement of the original network, taken on first use."""
         if self._reference is None:
             with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
-                original = self._compile(self._original(), Path(folder))
-                self._reference = measure(self.platform, [original], protocol=_REFERENCE, seed=self._seed)[0]
-                if self._reference.relative_half_width > _DOUBTFUL:
-                    self._reference = measure(self.platform, [original], protocol=_LONG_REFERENCE, seed=self._seed)[0]
-            _refuse_unusable(self._reference)
+                artifacts = [self._compile(widths, Path(folder)) for widths in self._yardsticks]
+                measured = measure(self.platform, artifacts, protocol=_REFERENCE, seed=self._seed)
+                if measured[0].relative_half_width > _DOUBTFUL:
+                    longer = measure(self.platform, artifacts, protocol=_LONG_REFERENCE, seed=self._seed)
+                    # a machine that slows down all the time is the worse known the longer it takes
+                    measured = measured if longer[0].verdict == "unusable" else longer
+            _refuse_unusable(measured[0])
+            self._reference = measured[0]
+            if self._initial is None:
+                self._yardsticks_ms = tuple(found.median_ms for found in measured)
         return self._reference
+
+    @property
+    def yardsticks_ms(self) -> tuple[float, ...]:
+        """Return what the yardsticks take on the scale of this meter, the original first; measured on first use."""
+        if not self._yardsticks_ms and self._initial is None:
+            _ = self.reference
+        return self._yardsticks_ms
 
     def measure_widths(
         self, widths: Widths, progress: Progress | None = None, *, learn: bool = True
@@ -120,13 +141,38 @@ class Meter:
         if progress is not None:
             progress(len(wanted), len(wanted))
         self.build_seconds = sum(known[key]["seconds"] for key in dict.fromkeys(wanted))
+        values = {key: self._values_of_record(known[key]) for key in dict.fromkeys(wanted)}
         if learn:
-            self._own |= {key: known[key]["ratio"] for key in wanted}
-        initial = self.initial
-        return {
-            name: np.array([initial[name] * known[key]["ratio"][name] for key in wanted])
-            for name in self.platform.resources
-        }
+            self._own |= values
+        return {name: np.array([values[key][name] for key in wanted]) for name in self.platform.resources}
+
+    def measure_fresh(self, widths: Widths, protocol: RoundsProtocol, seed: int) -> Rounds:
+        """Measure networks given by widths in one window, for nobody to learn from; see `values`.
+
+        Args:
+            widths: ``(n, groups)``.
+            protocol: how often and how long.
+            seed: of the order.
+
+        Raises:
+            MeasurementUnusable: the platform is too noisy.
+        """
+        with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
+            compiled = [self._compile(tuple(map(int, row)), Path(folder)) for row in (*widths, *self._yardsticks)]
+            return measure_rounds(self.platform, compiled[: len(widths)], compiled[len(widths) :], protocol, seed)
+
+    def values(self, rounds: Rounds, resource: str, part: slice = slice(None)) -> Values:
+        """Return what networks take on the scale of `initial`, ``(n,)``.
+
+        Args:
+            rounds: of `measure_fresh`.
+            resource: which.
+            part: use only these rounds.
+        """
+        if resource == "latency":
+            levels_ms, now_ms = rounds.levels(resource, part)
+            return on_scale(levels_ms, now_ms.tolist(), self.yardsticks_ms)
+        return self.initial[resource] * rounds.ratios(part)[resource]
 
     def measure_modules(
         self, modules: Sequence[nn.Module], protocol: StopwatchProtocol | None = None, *, seed: int = 0
@@ -146,20 +192,27 @@ class Meter:
         """
         with tempfile.TemporaryDirectory(prefix="netadapt-") as name:
             folder = Path(name)
-            original = self._compile(self._original(), folder)
+            original, *others = (self._compile(widths, folder) for widths in self._yardsticks)
             artifacts = [self.platform.compile(m, self.network.example_inputs, folder) for m in modules]
-            measured = measure(self.platform, artifacts, sentinel=original, protocol=protocol, seed=seed)
+            tracks = [*artifacts, original, *others]
+            measured = measure(self.platform, tracks, sentinel=original, protocol=protocol, seed=seed)
+        now_ms = tuple(found.median_ms for found in measured[len(artifacts) :])
         # A module whose file is the original's shared its sessions and came back without a ratio.
-        return [replace(m, ratio=1.0) if m.ratio is None else m for m in measured]
+        return [
+            replace(found, ratio=1.0 if found.ratio is None else found.ratio, yardsticks_ms=now_ms)
+            for found in measured[: len(artifacts)]
+        ]
 
     def values_of(self, measurement: Measurement) -> dict[str, float]:
         """Return what a measurement of `measure_modules` says on the scale of `initial`, by resource.
 
-        Latency is the ratio to the original times `initial`, which takes out the machine's drift since the start.
+        Of latency the machine's drift since the start is taken out, by the yardsticks of the same window; older runs
+        measured beside the original alone.
         """
         values = _values(measurement, self.platform)
-        if measurement.ratio is not None and "latency" in values:
-            values["latency"] = measurement.ratio * self.initial["latency"]
+        if "latency" in values:
+            now_ms = measurement.yardsticks_ms or (measurement.median_ms / (measurement.ratio or 1.0),)
+            values["latency"] = float(on_scale(np.array(values["latency"]), now_ms, self.yardsticks_ms))
         return values
 
     def add(self, widths: Mapping[str, int] | Sequence[int], measurement: Measurement) -> None:
@@ -174,12 +227,12 @@ class Meter:
         """
         _refuse_unusable(measurement)
         vector = self.network.vector(widths) if isinstance(widths, Mapping) else widths
-        key, initial = tuple(map(int, vector)), self.initial
-        ratio = {name: value / initial[name] for name, value in self.values_of(measurement).items()}
+        key, initial, values = tuple(map(int, vector)), self.initial, self.values_of(measurement)
+        ratio = {name: value / initial[name] for name, value in values.items()}
         record = {"kind": "step", "widths": key, "ratio": ratio, "sessions": len(measurement.sessions_ms)}
         if not any(r["widths"] == list(key) and r["ratio"] == ratio for r in self._records("step")):
             self._file.append({**record, "time": time.time()})
-        self._own[key] = ratio
+        self._own[key] = values
 
     def data(self, resource: str) -> tuple[Widths, Values]:
         """Return all that this meter measured or was given, for `Estimator.fit`.
@@ -187,19 +240,12 @@ class Meter:
         The original network comes first. What other runs left on disk is not in it unless it was asked for, so that
         a resumed run sees the same data.
         """
-        rows = {self._original(): dict.fromkeys(self.platform.resources, 1.0), **self._own}
+        rows: dict[tuple[int, ...], Resources] = {self._yardsticks[0]: self.initial, **self._own}
         widths = np.array(list(rows), dtype=np.int64)
-        return widths, np.array([ratio[resource] * self.initial[resource] for ratio in rows.values()])
-
-    def compile_all(self, widths: Sequence[tuple[int, ...]], folder: Path) -> list[Artifact]:
-        """Compile networks given by widths, and the original network last."""
-        return [self._compile(key, folder) for key in [*widths, self._original()]]
+        return widths, np.array([values[resource] for values in rows.values()])
 
     def _compile(self, key: tuple[int, ...], folder: Path) -> Artifact:
         return self.platform.compile_widths(self.network, self.network.mapping(np.array(key)), folder)
-
-    def _original(self) -> tuple[int, ...]:
-        return tuple(group.width for group in self.network.groups)
 
     def _records(self, kind: str) -> list[Record]:
         needed = set(self.platform.resources)
@@ -208,25 +254,32 @@ class Meter:
     def _measure_chunk(self, keys: list[tuple[int, ...]], seed: int) -> list[Record]:
         """Measure one window: compile all first, then measure, then write."""
         began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
-            *artifacts, original = self.compile_all(keys, Path(folder))
-            rounds = measure_rounds(self.platform, artifacts, original, self.protocol, seed)
+        rounds = self.measure_fresh(np.array(keys), self.protocol, seed)
         records = _to_records(keys, rounds, (time.monotonic() - began) / len(keys))
         self._file.append(*records)
         return records
 
+    def _values_of_record(self, record: Record) -> dict[str, float]:
+        """Return a sample's values on the scale of this meter, whichever run measured it."""
+        values = {name: self.initial[name] * record["ratio"][name] for name in self.platform.resources}
+        if "yardsticks_ms" in record:
+            found = on_scale(np.array(record["level_ms"]), record["yardsticks_ms"], self.yardsticks_ms)
+            values["latency"] = float(found)
+        return values
+
 
 def _to_records(keys: list[tuple[int, ...]], rounds: Rounds, seconds: float) -> list[Record]:
-    """Return the samples as they are stored: ratios, the raw readings, and the original's in the same window."""
+    """Return the samples as they are stored: ratios, the raw readings, and the yardsticks' in the same window."""
     ratios = rounds.ratios()
-    reference = {name: float(np.median(table)) for name, table in rounds.sentinel.items()}
+    levels_ms, yardsticks_ms = rounds.levels("latency")
     return [
         {
             "kind": "design",
             "widths": list(key),
             "ratio": {name: float(values[column]) for name, values in ratios.items()},
             "raw": {name: table[:, column].tolist() for name, table in rounds.networks.items()},
-            "original": reference,
+            "level_ms": float(levels_ms[column]),
+            "yardsticks_ms": yardsticks_ms.tolist(),
             "seconds": seconds,
             "time": time.time(),
         }

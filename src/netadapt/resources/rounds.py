@@ -1,7 +1,7 @@
-"""Measures many networks in shuffled rounds of fresh sessions, relative to a sentinel (DESIGN section 8).
+"""Measures many networks in shuffled rounds of fresh sessions, relative to sentinels (DESIGN section 8).
 
 A session differs from the next by a few percent whatever its length, and machines drift: so there are several rounds,
-each visiting every network once in another order with the sentinel in between. Called by `meter.py`,
+each visiting every network once in another order with the sentinels in between. Called by `meter.py`,
 `layer_table.py` and `verify.py`.
 """
 
@@ -33,7 +33,7 @@ class RoundsProtocol:
         rounds: sessions per network.
         seconds: length of a session's timed part.
         warmups: inferences before it.
-        sentinel_every: one session of the sentinel per so many networks of a round.
+        sentinel_every: one session of a sentinel per so many networks of a round; each sentinel has at least one.
     """
 
     rounds: int = 3
@@ -48,30 +48,45 @@ class Rounds:
 
     Attributes:
         networks: each ``(rounds, networks)`` in the resource's unit.
-        sentinel: each ``(rounds, sentinel sessions per round)``.
+        sentinels: each ``(rounds, sentinel sessions per round)``; of several sentinels they take turns.
+        kinds: how many sentinels there are.
     """
 
     networks: dict[str, Floats]
-    sentinel: dict[str, Floats]
+    sentinels: dict[str, Floats]
+    kinds: int = 1
+
+    def levels(self, resource: str, rounds: slice = slice(None)) -> tuple[Floats, Floats]:
+        """Return what the networks take, ``(networks,)``, and the sentinels, ``(kinds,)``, without drift.
+
+        Args:
+            resource: which.
+            rounds: use only these.
+        """
+        networks, sentinels = self.networks[resource][rounds], self.sentinels[resource][rounds]
+        steady = _steady(np.concatenate([networks, sentinels], axis=1))
+        count = networks.shape[1]
+        own = [np.median(steady[:, count + kind :: self.kinds]) for kind in range(self.kinds)]
+        return np.median(steady[:, :count], axis=0), np.array(own)
 
     def ratios(self, rounds: slice = slice(None)) -> dict[str, Floats]:
-        """Return each network relative to the sentinel, ``(networks,)`` by resource.
+        """Return each network relative to the first sentinel, ``(networks,)`` by resource.
 
         Args:
             rounds: use only these.
         """
-        return {name: _ratios(self.networks[name][rounds], self.sentinel[name][rounds]) for name in self.networks}
+        return {name: _ratios(*self.levels(name, rounds)) for name in self.networks}
 
     def spread(self, resource: str = "latency") -> float:
-        """Return the sentinel's interquartile range relative to its median."""
-        low, middle, high = np.percentile(self.sentinel[resource], [25, 50, 75])
+        """Return the first sentinel's interquartile range relative to its median."""
+        low, middle, high = np.percentile(self.sentinels[resource][:, :: self.kinds], [25, 50, 75])
         return float((high - low) / middle)
 
 
 def measure_rounds(
     platform: Platform,
     artifacts: Sequence[Artifact],
-    sentinel: Artifact,
+    sentinels: Sequence[Artifact],
     protocol: RoundsProtocol,
     seed: int,
 ) -> Rounds:
@@ -80,20 +95,20 @@ def measure_rounds(
     Args:
         platform: where.
         artifacts: the compiled networks.
-        sentinel: what all are compared to.
+        sentinels: what all are compared to, the main one first.
         protocol: how often and how long.
         seed: of the order.
 
     Raises:
-        MeasurementUnusable: others hold the measuring lock, or the sentinel's sessions differ by more than 25 %
-            among themselves, twice in a row.
+        MeasurementUnusable: others hold the measuring lock, or the main sentinel's sessions differ by more than
+            25 % among themselves, twice in a row.
         PlatformError: the platform says that it measures a resource but gives no value.
     """
     exclusive = getattr(platform, "exclusive", True)  # a simulated device leaves this machine alone
     with measuring_lock.hold(platform.name) if exclusive else nullcontext():
         for attempt in range(2):
-            rounds = _measure(platform, artifacts, sentinel, protocol, seed + attempt)
-            if "latency" not in rounds.sentinel or rounds.spread() <= _UNUSABLE:
+            rounds = _measure(platform, artifacts, sentinels, protocol, seed + attempt)
+            if "latency" not in rounds.sentinels or rounds.spread() <= _UNUSABLE:
                 return rounds
     raise MeasurementUnusable(
         f"{platform.name}: sessions of one network differ by {rounds.spread():.0%} (interquartile range); up to "
@@ -102,15 +117,19 @@ def measure_rounds(
 
 
 def _measure(
-    platform: Platform, artifacts: Sequence[Artifact], sentinel: Artifact, protocol: RoundsProtocol, seed: int
+    platform: Platform,
+    artifacts: Sequence[Artifact],
+    sentinels: Sequence[Artifact],
+    protocol: RoundsProtocol,
+    seed: int,
 ) -> Rounds:
-    """Visit every network once a round; indices from ``len(artifacts)`` on are the sentinel."""
-    random = np.random.default_rng(seed)
-    sentinels = -(-len(artifacts) // protocol.sentinel_every)
-    everything = [*artifacts, *[sentinel] * sentinels]
+    """Visit every network once a round; indices from ``len(artifacts)`` on are sentinels."""
+    random, kinds = np.random.default_rng(seed), len(sentinels)
+    turns = max(kinds, -(-len(artifacts) // protocol.sentinel_every))
+    everything = [*artifacts, *(sentinels[turn % kinds] for turn in range(turns))]
     values = {name: np.empty((protocol.rounds, len(everything))) for name in platform.resources}
     for row in range(protocol.rounds):
-        for column in _order(random, len(artifacts), protocol.sentinel_every):
+        for column in _order(random, len(artifacts), protocol.sentinel_every, turns):
             reading = _session(platform, everything[column], protocol)
             for name, table in values.items():
                 table[row, column] = _value(reading, name, platform.name)
@@ -118,17 +137,18 @@ def _measure(
     return Rounds(
         {name: table[:, :count] for name, table in values.items()},
         {name: table[:, count:] for name, table in values.items()},
+        kinds,
     )
 
 
-def _order(random: np.random.Generator, count: int, every: int) -> list[int]:
-    """Return the networks shuffled, with a sentinel's index before each ``every`` of them."""
+def _order(random: np.random.Generator, count: int, every: int, turns: int) -> list[int]:
+    """Return the networks shuffled, with a sentinel's index before each ``every`` of them; the others come last."""
     order: list[int] = []
     for position, index in enumerate(random.permutation(count)):
         if position % every == 0:
             order.append(count + position // every)
         order.append(int(index))
-    return order
+    return order + list(range(count + -(-count // every), count + turns))
 
 
 def _session(platform: Platform, artifact: Artifact, protocol: RoundsProtocol) -> Reading:
@@ -152,14 +172,14 @@ def _value(reading: Reading, resource: str, platform: str) -> float:
     return value
 
 
-def _ratios(networks: Floats, sentinel: Floats) -> Floats:
-    """Divide each round by its median ratio to the other rounds, then take medians over the rounds."""
-    both = np.concatenate([networks, sentinel], axis=1)
-    usual = np.median(both, axis=0)
-    pace = np.median(both / np.where(usual > 0, usual, 1.0), axis=1, keepdims=True)
-    steady = both / np.where(pace > 0, pace, 1.0)
-    count = networks.shape[1]
-    reference = float(np.median(steady[:, count:]))
-    if reference <= 0:
+def _steady(values: Floats) -> Floats:
+    """Return ``(rounds, sessions)`` with each round divided by its median ratio to the other rounds."""
+    usual = np.median(values, axis=0)
+    pace = np.median(values / np.where(usual > 0, usual, 1.0), axis=1, keepdims=True)
+    return np.asarray(values / np.where(pace > 0, pace, 1.0))
+
+
+def _ratios(networks: Floats, sentinels: Floats) -> Floats:
+    if sentinels[0] <= 0:
         raise MeasurementUnusable("The original network measures as zero; choose a larger one or other resources.")
-    return np.asarray(np.maximum(np.median(steady[:, :count], axis=0) / reference, 1e-3))
+    return np.asarray(np.maximum(networks / sentinels[0], 1e-3))

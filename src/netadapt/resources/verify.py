@@ -6,9 +6,7 @@ data, all networks in one window, because a machine drifts by 1 to 3 % in minute
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from netadapt.platforms.base import Platform
 from netadapt.resources.designs import design
 from netadapt.resources.estimator import Estimator, Values, Widths
 from netadapt.resources.meter import Meter
-from netadapt.resources.rounds import RoundsProtocol, measure_rounds
+from netadapt.resources.rounds import RoundsProtocol
 
 if TYPE_CHECKING:
     from netadapt.network import Network
@@ -45,29 +43,23 @@ class Truth:
     repeatability: float
 
 
-def measure_truth(
-    network: Network, platform: Platform, n: int = 40, seed: int = 0, *, resource: str = "latency", meter: Meter
-) -> Truth:
+def measure_truth(meter: Meter, n: int = 40, seed: int = 0, *, resource: str = "latency") -> Truth:
     """Measure networks that ``meter`` has not seen, all in one window.
 
     Args:
-        network: the traced network.
-        platform: where.
+        meter: what the estimators' data came from; gives the scale, so that a scale error is not held against them.
         n: how many networks; fewer where the network does not have as many that ``meter`` has not seen.
         seed: of their choice.
         resource: what to measure.
-        meter: what the estimators' data came from; gives the scale, so that a scale error is not held against them.
 
     Raises:
         UsageError: ``meter`` has seen every network there is.
     """
-    widths = _unseen(network, n, seed, meter.data(resource)[0])
-    with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
-        *artifacts, original = meter.compile_all([tuple(map(int, row)) for row in widths], Path(folder))
-        rounds = measure_rounds(platform, artifacts, original, _TRUTH, seed)
-    halves = [rounds.ratios(slice(half, None, 2))[resource] for half in (0, 1)]
+    widths = _unseen(meter.network, n, seed, meter.data(resource)[0])
+    rounds = meter.measure_fresh(widths, _TRUTH, seed)
+    halves = [meter.values(rounds, resource, slice(half, None, 2)) for half in (0, 1)]
     repeatability = float(np.mean(np.abs(halves[0] / halves[1] - 1)))
-    return Truth(resource, widths, rounds.ratios()[resource] * meter.initial[resource], repeatability)
+    return Truth(resource, widths, meter.values(rounds, resource), repeatability)
 
 
 def judge(network: Network, estimator: Estimator, truth: Truth) -> dict[str, Any]:
@@ -120,7 +112,7 @@ def verify(
         UsageError: ``meter`` has seen every network there is.
     """
     meter = meter or Meter(network, platform)
-    return judge(network, estimator, measure_truth(network, platform, n, seed, resource=resource, meter=meter))
+    return judge(network, estimator, measure_truth(meter, n, seed, resource=resource))
 
 
 def _unseen(network: Network, n: int, seed: int, seen: Widths) -> Widths:

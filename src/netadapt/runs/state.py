@@ -3,7 +3,7 @@
 `adaptation/` writes the records; `status.py`, `family/` and `report/` read this. The types and their data:
 
     start      config_sha, seed, model, method, platform, budget{resource: limit}, metric (its name; figures of it are
-               called accuracy whatever it is), initial{resources, measurement,
+               called accuracy whatever it is), initial{resources, measurement, yardsticks_ms,
                accuracy_selection, accuracy_test, macs, parameters}, groups[{name, width, layers}],
                pinned[{layer, reason, where}], pinned_share (of the MACs),
                noise{half_width_ms, relative, of_a_step (latency), of_a_step_by_resource, sessions (per measurement)},

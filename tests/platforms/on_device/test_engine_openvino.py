@@ -92,3 +92,11 @@ def test_a_profile_tells_operations_by_their_layers_also_the_one_that_gives_the_
     assert found is not None and all(entry.latency_ms >= 0 for entry in found)
     assert [entry.name for entry in found] == ["/network/first/Softmax", "network.last"]
     assert [entry.kind.partition(" ")[0] for entry in found] == ["Softmax", "FullyConnected"]
+
+
+def test_warm_ups_are_taken_out_of_a_counter_even_where_it_had_not_moved_by_then():
+    warm = engine_openvino.WARMUPS
+    slow_then_fast = (warm * 5.0 + 30 * 1.0) / (warm + 30)
+    assert engine_openvino.without_warmups(slow_then_fast, 5.0, warm + 30) == pytest.approx(1.0)
+    assert engine_openvino.without_warmups(0.3, 0.0, warm + 30) == pytest.approx(0.4)
+    assert engine_openvino.without_warmups(1.0, 9.0, warm + 30) == 0.0

@@ -54,10 +54,20 @@ def profile(path: str, threads: int, options: dict[str, Any], seconds: float) ->
     names = {operation.friendly_name: _name(operation) for operation in compiled.get_runtime_model().get_ops()}
     found = []
     for name, (kind, mean_ms) in _counters(request).items():
-        # a counter is the mean over all inferences so far, warm-ups included
-        latency_ms = (runs * mean_ms - WARMUPS * before[name][1]) / (runs - WARMUPS)
-        found.append({"name": names.get(name, name), "kind": kind, "latency_ms": max(0.0, latency_ms)})
+        latency_ms = without_warmups(mean_ms, before.get(name, (kind, 0.0))[1], runs)
+        found.append({"name": names.get(name, name), "kind": kind, "latency_ms": latency_ms})
     return found
+
+
+def without_warmups(mean_ms: float, warm_ms: float, runs: int) -> float:
+    """Return the mean of the later inferences, of a counter that is the mean over all so far.
+
+    Args:
+        mean_ms: after ``runs`` inferences.
+        warm_ms: after the warm-ups; 0 of an operation so short that its counter had not moved by then.
+        runs: in all, more than `WARMUPS`.
+    """
+    return max(0.0, (runs * mean_ms - WARMUPS * warm_ms) / (runs - WARMUPS))
 
 
 def _counters(request: Any) -> dict[str, tuple[str, float]]:
