@@ -18,13 +18,15 @@ from torch.utils._pytree import tree_map
 from netadapt.errors import ModelError, SurgeryError, did_you_mean
 from netadapt.network import surgery
 from netadapt.network.algebra import Forms, build_layers, count_parameters
-from netadapt.network.bench import Bench, outputs_of, prepare, telling
+from netadapt.network.bench import Bench, outputs_of, prepare
 from netadapt.network.constants import find_constant, find_input_size
 from netadapt.network.followers import Choice, followers, options, rehearse
 from netadapt.network.groups import Grouping, build_groups
 from netadapt.network.labels import RANK_PROOF
 from netadapt.network.operation import Propagation
 from netadapt.network.prove import Failure, Proof, difference, failure_of, prove
+from netadapt.network.reads import read_by
+from netadapt.network.stand_in import telling
 from netadapt.network.structure import ChannelGroup, Layer, Pinned
 
 Ints = NDArray[np.int64]
@@ -235,8 +237,12 @@ class Network:
             return self.proof
         bench = prepare(self)
         passed = failure_of(bench, self.groups, 0) is None
+        if bench.presumed and not passed:  # maybe the whole does not accept what a narrow version does
+            bench = prepare(self, presume=False)
+            passed = failure_of(bench, self.groups, 0) is None
         if not passed:  # maybe some attributes should follow other widths, or none
-            choice, failures = rehearse(self._options, [g.name for g in self.groups], self.model, self._trial(bench))
+            read = read_by(bench, self._options)
+            choice, failures = rehearse(read, [g.name for g in self.groups], self.model, self._trial(bench))
             self._follow(choice)
             self._pin_failures(failures)
         while True:
