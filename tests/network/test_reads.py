@@ -1,16 +1,19 @@
 from __future__ import annotations
 
-import pytest
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from netadapt.network import trace
 from netadapt.network.bench import prepare
-from netadapt.network.reads import read_by
+from netadapt.network.followers import concerned, rehearse
+from netadapt.network.prove import Failure
+from netadapt.network.reads import Watching
+from netadapt.network.structure import LinearForm
 
 
 class Headed(nn.Module):
-    """Looks at one of two attributes that have the same size."""
+    """Looks at one of two attributes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,20 +24,24 @@ class Headed(nn.Module):
         return self.last(self.first(x).reshape(x.shape[0], self.width, 4, 4))
 
 
-def test_only_what_forward_looks_at_is_an_option():
-    network = trace(Headed(), torch.randn(1, 3, 4, 4), prove=False)
-    bench, options = prepare(network), {"": {("width", 0): [], ("unused", 0): []}}
-    assert read_by(bench, options) == {"": {("width", 0): []}}
-    assert type(bench.model) is Headed
+def test_it_is_noted_what_forward_looks_at():
+    bench = prepare(trace(Headed(), torch.randn(1, 3, 4, 4), prove=False))
+    watching = Watching(**vars(bench), parts=["", "first"])
+    got = watching.outputs(bench.model, "eval")
+    assert torch.equal(got[0], bench.outputs(bench.model, "eval")[0])
+    assert {(Headed, "width"), (nn.Conv2d, "stride")} <= watching.seen and (Headed, "unused") not in watching.seen
+    assert type(bench.model) is Headed and type(bench.model.first) is nn.Conv2d
 
 
-@pytest.mark.parametrize("broken", [RuntimeError, AttributeError])
-def test_where_the_model_fails_everything_is_an_option(broken):
-    network = trace(Headed(), torch.randn(1, 3, 4, 4), prove=False)
-    bench, options = prepare(network), {"": {("unused", 0): []}}
+def test_what_a_failure_did_not_look_at_is_not_tried_again():
+    form, tried = LinearForm(0, np.array([1])), []
 
-    def fails(*_):
-        raise broken
+    def failure(name, choice):
+        tried.append(dict(choice))
+        return Failure("does not work"), {(Headed, "width")}
 
-    bench.model.register_forward_pre_hook(fails)
-    assert read_by(bench, options) == options and type(bench.model) is Headed
+    options = {"": {("width", 0): [form], ("unused", 0): [form]}}
+    choice, failures = rehearse(options, ["first"], Headed(), failure)
+    assert [trial[Headed, ("width", 0)] for trial in tried] == [0, None]
+    assert not choice and failures == {"first": Failure("does not work")}
+    assert concerned(options, 0) == [""] and not concerned({"": {("width", 0): [LinearForm(8, np.array([0]))]}}, 0)

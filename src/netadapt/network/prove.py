@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 
 from netadapt.network import surgery, twins
 from netadapt.network.bench import SHAPES_ONLY, Bench, distance, outputs_of
+from netadapt.network.groups import kin
 from netadapt.network.source import SourceLine, line_of_error
 from netadapt.network.stand_in import batch_of, telling
 
@@ -120,7 +121,8 @@ def _culprits(bench: Bench, groups: Sequence[ChannelGroup], attempt: int, *, run
     if len(groups) == 1:
         return {groups[0].name: failure}
     half = len(groups) // 2
-    halves = groups[:half], groups[half:]
+    alike = sorted(groups, key=lambda group: kin(group.name))  # repeated blocks fail for the same reason
+    halves = alike[:half], alike[half:]
     found = {k: v for part in halves for k, v in _culprits(bench, part, attempt, runs_in=failure.stops).items()}
     together = replace(failure, reason=f"only together with others, {failure.reason}")
     return found or {g.name: together for g in groups}

@@ -1,50 +1,60 @@
-"""Which attributes of modules a forward pass reads: only those are worth trying out as sizes that follow a removal.
+"""Which attributes of modules a forward pass reads: what fails without a look at one fails whatever that one follows.
 
-Called by `Network.prove` before it rehearses (`followers.py`).
+Called by `Network.prove` when it rehearses (`followers.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from netadapt.network.bench import Bench
-from netadapt.network.followers import Options
+
+Reads = set[tuple[type, str]]  # class and name
 
 
-def read_by(bench: Bench, options: Options) -> Options:
-    """Return the options of attributes that the bench's model reads in eval mode; all where it cannot be watched."""
-    with contextlib.suppress(Exception), _noted(bench.model, options) as seen:
-        bench.outputs(bench.model, "eval")
-        kinds = {name: type(bench.network.model.get_submodule(name)) for name in options}
-        return {
-            name: {size: forms for size, forms in sizes.items() if (kinds[name], size[0]) in seen}
-            for name, sizes in options.items()
-        }
-    return options
+@dataclass
+class Watching(Bench):
+    """A bench that notes which attributes are read.
+
+    Attributes:
+        parts: qualified names of the modules that are watched.
+        seen: what was read so far.
+    """
+
+    parts: Iterable[str] = ()
+    seen: Reads = field(default_factory=set)
+
+    def outputs(self, module: nn.Module, mode: str) -> list[Tensor]:
+        """Return the outputs of a version of the model."""
+        with _noted([module.get_submodule(name) for name in self.parts], self.seen):
+            return super().outputs(module, mode)
 
 
 @contextlib.contextmanager
-def _noted(module: nn.Module, names: Iterable[str]) -> Iterator[set[tuple[type, str]]]:
-    """Note for a while which attributes of the parts ``names`` are read, by class."""
-    seen: set[tuple[type, str]] = set()
+def _noted(parts: Iterable[nn.Module], seen: Reads) -> Iterator[None]:
+    """Add to ``seen`` for a while what is read of ``parts``; all that there is where a class cannot be watched."""
     watched: dict[type, type] = {}
-    parts = {part: type(part) for part in map(module.get_submodule, names)}
+    kinds = {part: type(part) for part in parts}
     try:
-        for part, kind in parts.items():
+        for part, kind in kinds.items():
             if kind not in watched:
                 watched[kind] = _watched(kind, seen)
-            part.__class__ = watched[kind]
-        yield seen
+            try:
+                part.__class__ = watched[kind]
+            except TypeError:
+                seen.update((kind, name) for name in vars(part))
+        yield
     finally:
-        for part, kind in parts.items():
+        for part, kind in kinds.items():
             part.__class__ = kind
 
 
-def _watched(kind: Any, seen: set[tuple[type, str]]) -> type:
+def _watched(kind: Any, seen: Reads) -> type:
     """Return a subclass that adds to ``seen`` what is read."""
 
     def read(self: Any, name: str) -> Any:
