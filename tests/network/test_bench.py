@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from netadapt.network import bench as bench_module
 from netadapt.network import trace
 from netadapt.network.bench import distance, outputs_of, prepare
 
@@ -68,3 +69,32 @@ def test_distance():
     assert distance([one, two], [one, one]) == 3 and distance([], []) == 0
     assert distance([one], [one[:1]]) == float("inf")
     assert distance([one], [one * float("nan")]) != distance([one], [one])
+
+
+class Deep(nn.Module):
+    """Taken as expensive below; with all its channels it refuses fewer than ``smallest`` pixels."""
+
+    def __init__(self, smallest: int = 1) -> None:
+        super().__init__()
+        self.first, self.second, self.fc = nn.Conv2d(3, 128, 3), nn.Conv2d(128, 128, 5), nn.Linear(128, 4)
+        self.smallest = smallest
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        if y.shape[1] == 128 and x.shape[-1] < self.smallest:
+            raise ValueError("too small")
+        return self.fc(F.relu(self.second(y)).mean((2, 3)))
+
+
+def test_an_expensive_model_is_not_run_to_see_that_it_runs(monkeypatch):
+    monkeypatch.setattr(bench_module, "_EXPENSIVE_MACS", 0)
+    bench = bench_of(Deep(), torch.zeros(1, 3, 48, 48))
+    assert bench.presumed and not bench.whole and bench.model.first.out_channels == 128
+    assert bench.modes == ("eval",) and bench.covered == ("eval", "train") and not bench.notes
+
+
+@pytest.mark.parametrize("smallest", [1, 40])
+def test_what_a_narrow_version_told_is_checked_again_where_the_proof_fails(smallest, monkeypatch):
+    monkeypatch.setattr(bench_module, "_EXPENSIVE_MACS", 0)
+    network = trace(Deep(smallest), torch.zeros(1, 3, 48, 48))
+    assert network.widths == {"first": 128, "second": 128} and not network.proof.notes

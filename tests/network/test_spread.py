@@ -149,3 +149,16 @@ def test_a_masked_parameter_gets_its_class_back():
     with masked_in_use(weight, [torch.zeros(1, WIDE)]):
         assert isinstance(weight, Spread) and not F.linear(torch.ones(1, WIDE), weight).any()
     assert type(weight) is nn.Parameter and not vars(weight) and copy.deepcopy(weight).sum() == WIDE**2
+
+
+@pytest.mark.parametrize("side", [2, 20])
+def test_a_convolution_leaves_masked_inputs_out_where_that_pays(side):
+    weight = nn.Parameter(torch.randn(300, 200, 3, 3, dtype=torch.float64), requires_grad=False)
+    x = torch.randn(1, 200, side, side, dtype=torch.float64)
+    inputs = (torch.rand(1, 200, 1, 1) < 0.3).double()
+    outputs = (torch.rand(300, 1, 1, 1) < 0.5).double()
+    expected = F.conv2d(x, weight * inputs * outputs, padding=1)
+    with masked_in_use(weight, [inputs, outputs]):
+        assert torch.allclose(F.conv2d(x, weight, padding=1), expected, rtol=1e-12, atol=1e-12)
+    with masked_in_use(weight, [inputs * 0]):
+        assert not F.conv2d(x, weight, padding=1).any()

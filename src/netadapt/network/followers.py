@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netadapt.network.attributes import Size, may_follow, sizes_in
-from netadapt.network.groups import Grouping
+from netadapt.network.groups import Grouping, kin
 from netadapt.network.labels import compact
 from netadapt.network.prove import Failure
 from netadapt.network.structure import LinearForm
@@ -87,6 +87,15 @@ def followers(found: Options, choice: Choice, model: nn.Module) -> Followers:
     return result
 
 
+def concerned(found: Options, group: int) -> list[str]:
+    """Return the modules with attributes that a group's width concerns; those of all others stay as they are."""
+    return [
+        name
+        for name, attributes in found.items()
+        if any(form.coefficients[group] for forms in attributes.values() for form in forms)
+    ]
+
+
 def alternatives(found: Options, group: int, model: nn.Module) -> Iterator[Choice]:
     """Iterate over what the attributes that a group's width concerns may follow: most of them first, at last none."""
     keys: dict[tuple[type, Size], int] = {}
@@ -101,13 +110,11 @@ def alternatives(found: Options, group: int, model: nn.Module) -> Iterator[Choic
         yield dict(zip(keys, picks, strict=True))
 
 
-def kin(name: str) -> tuple[str, ...]:
-    """Return what the names of corresponding layers in repeated blocks have in common."""
-    return tuple("#" if part.isdigit() else part for part in name.split("."))
-
-
 def rehearse(
-    found: Options, groups: Sequence[str], model: nn.Module, failure: Callable[[str, Choice], Failure | None]
+    found: Options,
+    groups: Sequence[str],
+    model: nn.Module,
+    failure: Callable[[str, Choice], tuple[Failure | None, set[tuple[type, str]]]],
 ) -> tuple[Choice, dict[str, Failure]]:
     """Try one group of each kind with everything that its attributes may follow.
 
@@ -115,7 +122,7 @@ def rehearse(
         found: the candidates.
         groups: names of all groups, in the order of the forms' coefficients.
         model: the original.
-        failure: tells why a group cannot be cut under a choice, ``None`` if it can.
+        failure: tells why a group cannot be cut under a choice, ``None`` if it can, and which attributes were read.
 
     Returns:
         What the attributes follow, and for groups of which nothing works (and their kin) why.
@@ -128,8 +135,12 @@ def rehearse(
         if len(trials) < 2 or kin(name) in tried:
             continue
         tried.add(kin(name))
+        failed: list[Choice] = []
         for trial in trials:
-            why = failure(name, trial)
+            if any(part.items() <= trial.items() for part in failed):
+                continue  # it differs from one that failed in what that one did not look at
+            why, read = failure(name, trial)
+            failed.append({key: pick for key, pick in trial.items() if (key[0], key[1][0]) in read})
             if why is None:
                 decided = {**decided, **trial}
                 break

@@ -174,3 +174,8 @@ def _pinned(atoms: Atoms, component: Ints, group_of: Ints) -> tuple[Pinned, ...]
         part = "" if len(fixed) == slot.size else f"{len(fixed)} of its {slot.size} channels: "
         pinned[layer] = Pinned(layer, part + reason, where, statistic)
     return tuple(pinned.values())
+
+
+def kin(name: str) -> tuple[str, ...]:
+    """Return what the names of corresponding layers in repeated blocks have in common."""
+    return tuple("#" if part.isdigit() else part for part in name.split("."))

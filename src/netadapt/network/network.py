@@ -18,13 +18,15 @@ from torch.utils._pytree import tree_map
 from netadapt.errors import ModelError, SurgeryError, did_you_mean
 from netadapt.network import surgery
 from netadapt.network.algebra import Forms, build_layers, count_parameters
-from netadapt.network.bench import Bench, outputs_of, prepare, telling
+from netadapt.network.bench import Bench, outputs_of, prepare
 from netadapt.network.constants import find_constant, find_input_size
-from netadapt.network.followers import Choice, followers, options, rehearse
+from netadapt.network.followers import Choice, concerned, followers, options, rehearse
 from netadapt.network.groups import Grouping, build_groups
 from netadapt.network.labels import RANK_PROOF
 from netadapt.network.operation import Propagation
 from netadapt.network.prove import Failure, Proof, difference, failure_of, prove
+from netadapt.network.reads import Reads, Watching
+from netadapt.network.stand_in import telling
 from netadapt.network.structure import ChannelGroup, Layer, Pinned
 
 Ints = NDArray[np.int64]
@@ -235,6 +237,9 @@ class Network:
             return self.proof
         bench = prepare(self)
         passed = failure_of(bench, self.groups, 0) is None
+        if bench.presumed and not passed:  # maybe the whole does not accept what a narrow version does
+            bench = prepare(self, presume=False)
+            passed = failure_of(bench, self.groups, 0) is None
         if not passed:  # maybe some attributes should follow other widths, or none
             choice, failures = rehearse(self._options, [g.name for g in self.groups], self.model, self._trial(bench))
             self._follow(choice)
@@ -248,10 +253,11 @@ class Network:
                 return proof
             self._pin_failures(proof.failures)
 
-    def _trial(self, bench: Bench) -> Callable[[str, Choice], Failure | None]:
-        def failure(name: str, choice: Choice) -> Failure | None:
+    def _trial(self, bench: Bench) -> Callable[[str, Choice], tuple[Failure | None, Reads]]:
+        def failure(name: str, choice: Choice) -> tuple[Failure | None, Reads]:
             self._follow(choice)
-            return failure_of(bench, [self.group(name)], 1)
+            watching = Watching(**vars(bench), parts=concerned(self._options, self.groups.index(self.group(name))))
+            return failure_of(watching, [self.group(name)], 1), watching.seen
 
         return failure
 

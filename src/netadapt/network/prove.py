@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from netadapt.network import surgery, twins
-from netadapt.network.bench import SHAPES_ONLY, Bench, batch_of, distance, outputs_of, telling
+from netadapt.network.bench import SHAPES_ONLY, Bench, distance, outputs_of
+from netadapt.network.groups import kin
 from netadapt.network.source import SourceLine, line_of_error
+from netadapt.network.stand_in import batch_of, telling
 
 if TYPE_CHECKING:
     from netadapt.network.network import Network
@@ -35,10 +37,17 @@ RELATIVE, ABSOLUTE = 1e-7, 1e-11
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a group cannot be cut: one clause, and the user's line that failed if one did."""
+    """Why a group cannot be cut.
+
+    Attributes:
+        reason: one clause.
+        line: the user's line that failed, if one did.
+        stops: the mode in which the shrunk network does not run at all, if it is that.
+    """
 
     reason: str
     line: SourceLine | None = None
+    stops: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ def difference(
 
 
 def prove(network: Network, bench: Bench, *, first_passed: bool = False) -> Proof:
-    """Check every group; a failure is narrowed down to the groups that cause it.
+    """Check every group; a failure is narrowed down to groups that cause it, and the others are to be proved again.
 
     Args:
         network: whose groups are checked.
@@ -87,9 +96,10 @@ def prove(network: Network, bench: Bench, *, first_passed: bool = False) -> Proo
     if not network.groups:
         return Proof()
     failures = {} if first_passed else _culprits(bench, network.groups, 0)
-    bench = bench if failures else bench.narrower or bench
-    failures |= _culprits(bench, [g for g in network.groups if g.name not in failures], 1)
-    bench = bench if failures else bench.narrower or bench
+    if not failures:
+        bench = bench.narrower or bench
+        failures = _culprits(bench, network.groups, 1)
+        bench = bench if failures else bench.narrower or bench
     for note in bench.notes:
         logger.info("proof of %s: %s", type(network.model).__name__, note)
     narrow = frozenset() if failures else _narrow(bench)
@@ -103,14 +113,17 @@ def _narrow(bench: Bench) -> frozenset[str]:
     return frozenset(normalised.union(_culprits(bench, exact, SINGLE)))
 
 
-def _culprits(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> dict[str, Failure]:
-    failure = failure_of(bench, groups, attempt) if groups else None
+def _culprits(bench: Bench, groups: Sequence[ChannelGroup], attempt: int, *, runs_in: str = "") -> dict[str, Failure]:
+    """Return the groups that fail and why. Where it is that all together do not run, no values are looked at."""
+    failure = failure_of(bench, groups, attempt, runs_in=runs_in) if groups else None
     if failure is None:
         return {}
     if len(groups) == 1:
         return {groups[0].name: failure}
     half = len(groups) // 2
-    found = _culprits(bench, groups[:half], attempt) | _culprits(bench, groups[half:], attempt)
+    alike = sorted(groups, key=lambda group: kin(group.name))  # repeated blocks fail for the same reason
+    halves = alike[:half], alike[half:]
+    found = {k: v for part in halves for k, v in _culprits(bench, part, attempt, runs_in=failure.stops).items()}
     together = replace(failure, reason=f"only together with others, {failure.reason}")
     return found or {g.name: together for g in groups}
 
@@ -131,10 +144,17 @@ def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int) -
     return tuple(units[i] for i in sorted(rng.choice(width, count, replace=False).tolist()))
 
 
-def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> Failure | None:
-    """Return why the groups cannot be cut together, ``None`` if they can."""
+def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int, *, runs_in: str = "") -> Failure | None:
+    """Return why the groups cannot be cut together, ``None`` if they can.
+
+    Args:
+        bench: of the network.
+        groups: some of the network's.
+        attempt: 0, 1 or `SINGLE`.
+        runs_in: the only mode to look at, and there only whether the shrunk network runs, whatever its values are.
+    """
     exact = [g for g in groups if not g.inexact]
-    if exact and len(exact) < len(groups) and (failure := failure_of(bench, exact, attempt)):
+    if exact and len(exact) < len(groups) and (failure := failure_of(bench, exact, attempt, runs_in=runs_in)):
         return failure  # seen better where no twins make channels alike
     network, have = bench.network, surgery.kept_of(bench.network, bench.model)
     classes = {g.name: twins.classes_of(g.name, g.width) for g in groups if g.inexact}
@@ -142,43 +162,50 @@ def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int) -> Fa
         return Failure(f"{network.group(few[0]).width} units cannot be copies of {twins.FEWEST_CLASSES} or more")
     kept = {g.name: _cut(g, have[g.name], attempt, i) for i, g in enumerate(exact)}
     kept |= {name: twins.one_of_each(found, last=attempt > 0) for name, found in classes.items()}
-    modes = bench.modes if attempt == 0 else ("eval",)
+    modes = (runs_in,) if runs_in else bench.modes if attempt == 0 else ("eval",)
+    got, mode = dict[str, list[Tensor]](), ""
     try:
         with twins.twinned(network, bench.model, classes):
-            whole = {mode: bench.outputs(bench.model, mode) for mode in modes} if classes else bench.whole
             shrunk = surgery.shrink(network, kept, bench.model, borrow=True)
-            got = {mode: bench.outputs(shrunk, mode) for mode in modes}
-            if failure := _difference_in(bench, kept, whole, got):
+            for mode in modes:
+                got[mode] = bench.outputs(shrunk, mode)
+            if runs_in:
+                return None
+            mode = ""
+            here = replace(bench, whole={}) if classes else bench  # with copies of units the whole is another one
+            if failure := _difference_in(here, kept, got):
                 return failure
     except Exception as error:  # noqa: BLE001  the user's forward may raise anything on other sizes
         first = str(error).strip().splitlines()[:1]
-        return Failure(f"{type(error).__name__}: {first[0] if first else ''}", line_of_error(error))
+        return Failure(f"{type(error).__name__}: {first[0] if first else ''}", line_of_error(error), mode)
     if len(groups) == len(network.groups) and not classes:
         # what equals the masked original stands for it from now on: it costs less to run
         bench.narrower = replace(bench, model=shrunk, whole=got, narrower=None)
     return None
 
 
-def _difference_in(bench: Bench, kept: surgery.Kept, whole: _Outputs, got: _Outputs) -> Failure | None:
+def _difference_in(bench: Bench, kept: surgery.Kept, got: _Outputs) -> Failure | None:
     """Compare what the shrunk model gives with what the masked one does, by mode.
 
     Args:
         bench: of the model with all units.
         kept: which were kept.
-        whole: what the model gives with all units.
         got: what the shrunk one gives.
     """
-    with twins.masked(bench.network, bench.model, kept):
-        for mode in got:
+    copies = any(bench.network.group(name).inexact for name in kept)
+    for mode in got:
+        with twins.masked(bench.network, bench.model, kept):
             expected = bench.outputs(bench.model, mode)
-            if [t.shape for t in got[mode]] != [t.shape for t in expected]:
-                return Failure(f"outputs of another shape in {mode} mode: a size is written into forward")
-            effect = distance(whole[mode], expected)
-            if effect == 0 and mode != SHAPES_ONLY and any(bench.network.group(name).inexact for name in kept):
-                return Failure(f"copies hide what a removal changes in {mode} mode")
-            limit = RELATIVE * effect + ABSOLUTE * _largest(expected)
-            if mode != SHAPES_ONLY and not distance(expected, got[mode]) <= limit:
-                return Failure(f"values differ from the masked network in {mode} mode: a size is written into forward")
+        if [t.shape for t in got[mode]] != [t.shape for t in expected]:
+            return Failure(f"outputs of another shape in {mode} mode: a size is written into forward")
+        gap, limit = distance(expected, got[mode]), ABSOLUTE * _largest(expected)
+        if mode == SHAPES_ONLY or (gap <= limit and not copies):
+            continue  # without what the whole gives, which is expensive to know
+        effect = distance(bench.outputs_of_whole(mode), expected)
+        if effect == 0 and copies:
+            return Failure(f"copies hide what a removal changes in {mode} mode")
+        if not gap <= limit + RELATIVE * effect:
+            return Failure(f"values differ from the masked network in {mode} mode: a size is written into forward")
     return None
 
 

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map
 BIG = 500_000  # numbers; a smaller tensor is an ordinary one
 _POOL, _LEAST_STEP = 100_000, 7
 _PIECE = 500_000  # numbers at a time: they stay in the processor's cache
+_POSITIONS = 64  # from so many on it is worth picking the inputs that are not masked
 
 _BY_ROWS = {F.linear, torch.conv1d, torch.conv2d, torch.conv3d}
 
@@ -86,14 +87,31 @@ def _masked(value: Any) -> Any:
     return _ordinary(value, 0, len(value))
 
 
-def _ordinary(weight: Spread, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-    """Return some rows as an ordinary tensor, masked; in the memory of ``out`` if given."""
+def _ordinary(weight: Spread, start: int, stop: int, out: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
+    """Return some rows as an ordinary tensor, masked.
+
+    Args:
+        weight: the whole.
+        start: the first row.
+        stop: behind the last one.
+        out: the memory to use.
+        inputs: those that are not masked, to leave out the others.
+    """
     rows = weight[start:stop]
-    result = torch.empty(rows.shape, dtype=rows.dtype, device=rows.device) if out is None else out[: stop - start]
-    result.copy_(rows)
+    if inputs is None:
+        result = torch.empty(rows.shape, dtype=rows.dtype, device=rows.device) if out is None else out[: stop - start]
+        result.copy_(rows)
+    else:
+        result = rows[:, inputs]
     for factor in weight.factors:
-        result.mul_(factor[start:stop] if len(factor) > 1 else factor)
+        if inputs is None or not _of_inputs(factor):
+            result.mul_(factor[start:stop] if len(factor) > 1 else factor)
     return result
+
+
+def _of_inputs(factor: Tensor) -> bool:
+    """Tell whether a factor masks inputs of a linear layer or convolution."""
+    return factor.shape[1] > 1 and factor.numel() == factor.shape[1]
 
 
 def _groups(args: Sequence[Any], options: Mapping[str, Any]) -> int:
@@ -105,19 +123,31 @@ def _groups(args: Sequence[Any], options: Mapping[str, Any]) -> int:
 def _by_rows(
     func: Callable[..., Tensor], x: Tensor, weight: Spread, bias: Tensor | None = None, *args: Any, **options: Any
 ) -> Tensor:
-    """Run a linear layer or a convolution a few outputs at a time."""
-    outputs = x.ndim - 1 - (weight.ndim - 2)  # which dimension of the result
+    """Run a linear layer or a convolution a few outputs at a time, without the inputs that are masked."""
+    channels = x.ndim - 1 - (weight.ndim - 2)  # which dimension, of the input and of the result
+    inputs = _inputs_used(weight) if x.numel() >= _POSITIONS * x.shape[channels] else None
+    x = x if inputs is None else x.index_select(channels, inputs)
     pieces = [
         func(x, rows, None if bias is None else bias[start:stop], *args, **options)
-        for start, stop, rows in _pieces(weight)
+        for start, stop, rows in _pieces(weight, inputs)
     ]
-    return torch.cat(pieces, outputs)
+    return torch.cat(pieces, channels)
 
 
-def _pieces(weight: Spread) -> Iterator[tuple[int, int, Tensor]]:
-    """Iterate over all rows: first, last + 1 and their values, which the next ones replace."""
-    count = max(1, _PIECE // weight[0].numel())
-    memory = torch.empty((min(count, len(weight)), *weight.shape[1:]), dtype=weight.dtype, device=weight.device)
+def _inputs_used(weight: Spread) -> Tensor | None:
+    """Return the inputs that are not masked; ``None`` if all are used, or none."""
+    used = torch.ones(weight.shape[1], dtype=torch.bool, device=weight.device)
+    for factor in filter(_of_inputs, weight.factors):
+        used &= factor.reshape(-1) != 0
+    return None if bool(used.all()) or not bool(used.any()) else used.nonzero()[:, 0]
+
+
+def _pieces(weight: Spread, inputs: Tensor | None) -> Iterator[tuple[int, int, Tensor]]:
+    """Iterate over all rows: first, last + 1 and their values for ``inputs``, which the next ones may replace."""
+    width = weight.shape[1] if inputs is None else len(inputs)
+    count = max(1, _PIECE // (width * math.prod(weight.shape[2:])))
+    shape = (min(count, len(weight)), *weight.shape[1:])
+    memory = torch.empty(shape, dtype=weight.dtype, device=weight.device) if inputs is None else None
     for start in range(0, len(weight), count):
         stop = min(start + count, len(weight))
-        yield start, stop, _ordinary(weight, start, stop, memory)
+        yield start, stop, _ordinary(weight, start, stop, memory, inputs)

@@ -21,7 +21,6 @@ from torch.utils._pytree import tree_leaves
 from netadapt.errors import ModelError, did_you_mean
 from netadapt.network.attributes import needs_channels
 from netadapt.network.batch_norm import call
-from netadapt.network.bench import rebatched, without_hooks
 from netadapt.network.borrowed import Watch, clean_copy
 from netadapt.network.fast_paths import without_fast_paths
 from netadapt.network.groups import layer_of
@@ -30,6 +29,7 @@ from netadapt.network.network import Network
 from netadapt.network.operation import Parameter, Propagation, Value
 from netadapt.network.propagation import propagate
 from netadapt.network.source import SourceLine, line_in_text, line_of_error
+from netadapt.network.stand_in import rebatched, without_hooks
 from netadapt.network.surgery import tensors_of
 
 logger = logging.getLogger("netadapt")
