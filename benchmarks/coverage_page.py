@@ -1,9 +1,10 @@
 """Gathers what `graph_coverage.py` found into benchmarks/results/graph_coverage.json and docs/graph_coverage.md.
 
-    python benchmarks/coverage_page.py [--version COMMIT [--version LATER_COMMIT]]
+    python benchmarks/coverage_page.py [--version COMMIT [--version LATER_COMMIT]] | --restore
 
 Results of the present source are taken, or of the versions named: where a change concerned a few networks only, those
-are run again and the last version that has a result counts. A network that has none is in neither file.
+are run again and the last version that has a result counts. A network that has none is in neither file. In a fresh
+checkout ``--restore`` puts what benchmarks/results holds back to where `graph_coverage.py` keeps it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ SETS = {
     "torchvision-backbone": "torchvision, detection backbones",
     "timm": "timm",
 }
+_THREADS = ", OMP_NUM_THREADS "
 _MAKING = ("name", "tool", *provenance())
 Found = Mapping[str, Any]
 
@@ -64,12 +66,17 @@ def making(ours: Sequence[str], theirs: str, wanted: Sequence[str]) -> dict[str,
     return {
         "first": min(dates, default=None),
         "last": max(dates, default=None),
-        "processors": [f"{processor}, OMP_NUM_THREADS {threads}" for processor, threads in sorted(processors)],
+        "processors": [f"{processor}{_THREADS}{threads}" for processor, threads in sorted(processors)],
     }
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return {key: value for key, value in json.loads(path.read_text()).items() if key not in _MAKING}
+    return {key: value for key, value in _read_whole(path).items() if key not in _MAKING}
+
+
+def _read_whole(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 def totals(found: Mapping[str, Found]) -> dict[str, dict[str, Any]]:
@@ -267,13 +274,37 @@ def write_all(ours: Sequence[str] = ()) -> tuple[Path, Path]:
     return result, PAGE
 
 
+def restore(document: Found) -> int:
+    """Put the results of a committed document back to where single ones are kept, and return how many were missing.
+
+    Args:
+        document: of `write_all`; when and where single networks were run it only tells for all together.
+    """
+    processor, _, threads = document["found"]["processors"][-1].partition(_THREADS)
+    machine = document["machine"] | {"processor": processor, "threads": threads}
+    made = {key: document[key] for key in provenance()} | {"date": document["found"]["last"], "machine": machine}
+    missing = 0
+    for name, row in document["networks"].items():
+        ours = dict(row["ours"])
+        for tool, values in ((ours.pop("version"), ours), (document["versions_compared"]["theirs"], row["theirs"])):
+            if values is not None and not (path := path_of(name, tool)).is_file():
+                write(path, {"name": name, "tool": tool, **values, **made})
+                missing += 1
+    return missing
+
+
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--version", action="append", default=[], metavar="COMMIT", help="whose results; default the present source's"
     )
-    print(*write_all(parser.parse_args().version), sep="\n")
+    parser.add_argument("--restore", action="store_true", help="put committed results back to runs/graph_coverage")
+    arguments = parser.parse_args()
+    if arguments.restore:
+        print(f"{restore(_read_whole(RESULTS / 'graph_coverage.json'))} results were missing and are back")
+        return
+    print(*write_all(arguments.version), sep="\n")
 
 
 if __name__ == "__main__":

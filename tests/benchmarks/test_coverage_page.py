@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import graph_coverage
 import pytest
-from coverage_page import gather, making, page, their_outcome, totals
+from _record import provenance
+from coverage_page import gather, making, page, restore, their_outcome, totals
 
 COST = {"processor_s": 9.0, "peak_mb": 900.0}
 
@@ -23,6 +24,20 @@ def test_the_last_version_that_has_a_result_counts(kept):
     assert [row["ours"]["failure"] for row in found.values()] == ["old", "new"]
     assert found["timm:a"]["theirs"]["failure"] == "tp" and found["timm:b"]["theirs"] is None
     assert making(["old", "new"], "tp", list(found))["processors"] == ["P, OMP_NUM_THREADS 1"]
+
+
+def test_committed_results_can_be_put_back(kept, tmp_path, monkeypatch):
+    names = ["timm:a", "timm:b"]
+    before = gather(["old", "new"], "tp", names)
+    found = making(["old", "new"], "tp", names)
+    versions = {"ours": "old, new", "theirs": "tp"}
+    document = {"versions_compared": versions, "found": found, "networks": before, **provenance()}
+    monkeypatch.setattr(graph_coverage, "FOUND", tmp_path / "fresh")
+    assert gather(["old", "new"], "tp", names) == {}
+    assert restore(document) == 3
+    assert gather(["old", "new"], "tp", names) == before
+    assert making(["old", "new"], "tp", names) == found
+    assert restore(document) == 0
 
 
 def ours(outcome="equal", pinned=0.1, ratio=3.0, memory=500.0):
