@@ -57,21 +57,23 @@ def _path_of_last(name: str, versions: Sequence[str]) -> Path | None:
     return next((path for v in reversed(versions) if (path := path_of(name, v)).is_file()), None)
 
 
-def making(ours: Sequence[str], theirs: str, wanted: Sequence[str]) -> dict[str, Any]:
-    """Return when and on which processors the results were found; arguments as of `gather`."""
-    paths = [path for name in wanted for path in (_path_of_last(name, ours), _path_of_last(name, [theirs])) if path]
-    documents = [json.loads(path.read_text()) for path in paths]
-    dates = [document["date"] for document in documents]
-    processors = {(document["machine"]["processor"], document["machine"]["threads"]) for document in documents}
+def making(found: Mapping[str, Found]) -> dict[str, Any]:
+    """Return when and on which processors the results of `gather` were found."""
+    rows = [row[key] for row in found.values() for key in ("ours", "theirs") if row[key] is not None]
+    dates = [row["date"] for row in rows]
     return {
         "first": min(dates, default=None),
         "last": max(dates, default=None),
-        "processors": [f"{processor}{_THREADS}{threads}" for processor, threads in sorted(processors)],
+        "processors": sorted({row["processor"] for row in rows}),
     }
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return {key: value for key, value in _read_whole(path).items() if key not in _MAKING}
+    """Return what was found, and when and where."""
+    whole = _read_whole(path)
+    where = _THREADS.join([whole["machine"]["processor"], whole["machine"]["threads"]])
+    found = {key: value for key, value in whole.items() if key not in _MAKING}
+    return found | {"date": whole["date"], "processor": where}
 
 
 def _read_whole(path: Path) -> dict[str, Any]:
@@ -263,7 +265,7 @@ def write_all(ours: Sequence[str] = ()) -> tuple[Path, Path]:
     counted = totals(found)
     document = {
         "versions_compared": versions,
-        "found": making(ours, versions["theirs"], list(found)),
+        "found": making(found),
         "seed": SEED,
         "totals": counted,
         "networks": found,
@@ -278,19 +280,26 @@ def restore(document: Found) -> int:
     """Put the results of a committed document back to where single ones are kept, and return how many were missing.
 
     Args:
-        document: of `write_all`; when and where single networks were run it only tells for all together.
+        document: of `write_all`.
     """
-    processor, _, threads = document["found"]["processors"][-1].partition(_THREADS)
-    machine = document["machine"] | {"processor": processor, "threads": threads}
-    made = {key: document[key] for key in provenance()} | {"date": document["found"]["last"], "machine": machine}
     missing = 0
     for name, row in document["networks"].items():
-        ours = dict(row["ours"])
-        for tool, values in ((ours.pop("version"), ours), (document["versions_compared"]["theirs"], row["theirs"])):
-            if values is not None and not (path := path_of(name, tool)).is_file():
-                write(path, {"name": name, "tool": tool, **values, **made})
+        for key, tool in (("ours", row["ours"]["version"]), ("theirs", document["versions_compared"]["theirs"])):
+            if row[key] is not None and not (path := path_of(name, tool)).is_file():
+                write(path, _as_made(name, tool, dict(row[key]), document))
                 missing += 1
     return missing
+
+
+def _as_made(name: str, tool: str, row: dict[str, Any], document: Found) -> dict[str, Any]:
+    """Return a row as `graph_coverage.py` had written it; older documents tell when and where for all together."""
+    made = {key: document[key] for key in provenance()}
+    made["date"] = row.pop("date", document["found"]["last"])
+    where = row.pop("processor", (document["found"]["processors"] or [""])[-1])
+    processor, _, threads = where.partition(_THREADS)
+    made["machine"] = document["machine"] | {"processor": processor, "threads": threads}
+    row.pop("version", None)
+    return {"name": name, "tool": tool, **row, **made}
 
 
 def main() -> None:

@@ -23,8 +23,9 @@ Error of the estimators on {UNSEEN} networks that they have not seen (widths dra
 window, drift divided out), against how many networks were measured for them: the paper's Fig. 4. *network* is the
 default, fitted to whole networks; *table* is the paper's layer-wise look-up table, calibrated with 16 whole networks;
 *sum* is the plain sum of its layers. *Repeatability* is the mean difference between two halves of the sessions of the
-truth itself: what no estimator can beat on this machine at that hour. `python benchmarks/estimators.py` repeats it;
-every prediction beside its measurement lies in `benchmarks/results/estimators`.
+truth itself, on this machine at that hour; the truth, their median, is known about twice as well.
+`python benchmarks/estimators.py` repeats it; every prediction beside its measurement lies in
+`benchmarks/results/estimators`.
 """
 _COLUMNS = ("network", "runtime", "estimator", "networks", "mean error", "worst", "bias", "rank", "built in")
 Found = Mapping[str, Any]

@@ -50,7 +50,8 @@ def measure_together(cells: Sequence[Cell], sessions: int = SESSIONS, places: Pl
     """
     base = load_config(places.setup(cells[0]))
     model, example_inputs = build_model(base)
-    network = trace(structure_of(base, model, example_inputs, None), example_inputs, keep=base.model.keep)
+    start = structure_of(base, model, example_inputs, None)
+    network = trace(start, example_inputs, keep=base.model.keep, exact=base.model.exact)
     all_widths = [network.widths, *(_widths(cell, places) or {} for cell in cells)]
     with closing(resolve_platform(base.platform.name)) as platform, tempfile.TemporaryDirectory() as name:
         original, *files = (platform.compile_widths(network, widths, Path(name)) for widths in all_widths)

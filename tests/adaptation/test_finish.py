@@ -49,6 +49,7 @@ def test_a_budget_is_met_within_the_interval_unless_that_says_nothing(
     )  # fmt: skip
     metering = SimpleNamespace(
         network=SimpleNamespace(widths_of=lambda model: {}),
+        meter=SimpleNamespace(initial={"latency": 4.0}),
         measure=lambda model, widths: (measurement, {"latency": 1.0, "memory": 10.0}),
     )
     told: dict[str, Any] = {}
@@ -56,6 +57,7 @@ def test_a_budget_is_met_within_the_interval_unless_that_says_nothing(
     budget = {"latency": 1.0, "memory": 9.0}
     final(store, metering, nn.Identity(), "001", Score(0.9, 0.1, 100), budget)  # type: ignore[arg-type]
     assert told["met"] == met
+    assert told["ratio"] == 0.25 and told["ratio_half_width"] == pytest.approx(0.0025)  # on the run's scale, as met is
 
 
 WEIGHTS_METER = """

@@ -14,7 +14,8 @@ def kept(tmp_path, monkeypatch):
     monkeypatch.setattr(graph_coverage, "FOUND", tmp_path)
     for version, names in {"old": ("timm:a", "timm:b"), "new": ("timm:b",), "tp": ("timm:a",)}.items():
         for name in names:
-            made = {"date": "2026-01-01", "machine": {"processor": "P", "threads": "1"}}
+            day, processor = ("2026-01-02", "Q") if version == "new" else ("2026-01-01", "P")
+            made = {"date": day, "machine": {"processor": processor, "threads": "1"}}
             graph_coverage.write(graph_coverage.path_of(name, version), COST | {"failure": version} | made)
 
 
@@ -23,20 +24,21 @@ def test_the_last_version_that_has_a_result_counts(kept):
     assert {name: row["ours"]["version"] for name, row in found.items()} == {"timm:a": "old", "timm:b": "new"}
     assert [row["ours"]["failure"] for row in found.values()] == ["old", "new"]
     assert found["timm:a"]["theirs"]["failure"] == "tp" and found["timm:b"]["theirs"] is None
-    assert making(["old", "new"], "tp", list(found))["processors"] == ["P, OMP_NUM_THREADS 1"]
+    assert making(found) == {
+        "first": "2026-01-01", "last": "2026-01-02", "processors": ["P, OMP_NUM_THREADS 1", "Q, OMP_NUM_THREADS 1"]
+    }  # fmt: skip
 
 
 def test_committed_results_can_be_put_back(kept, tmp_path, monkeypatch):
     names = ["timm:a", "timm:b"]
     before = gather(["old", "new"], "tp", names)
-    found = making(["old", "new"], "tp", names)
+    found = making(before)
     versions = {"ours": "old, new", "theirs": "tp"}
     document = {"versions_compared": versions, "found": found, "networks": before, **provenance()}
     monkeypatch.setattr(graph_coverage, "FOUND", tmp_path / "fresh")
     assert gather(["old", "new"], "tp", names) == {}
     assert restore(document) == 3
     assert gather(["old", "new"], "tp", names) == before
-    assert making(["old", "new"], "tp", names) == found
     assert restore(document) == 0
 
 

@@ -69,7 +69,7 @@ def test_a_broken_environment_does_not_stop_the_report(make_run):
 def test_drift_follows_from_the_ratio_where_the_original_was_not_timed_again(make_run):
     folder = make_run(steps=2, finished=False)
     with RunFolder(folder, load_config(folder / "config.toml")) as run:
-        run.append("final", {"variant": "002", "met": False, "ratio": 0.5, "measurement": {"median_ms": 0.6}})
+        run.append("final", {"variant": "002", "met": False, "measurement": {"median_ms": 0.6, "ratio": 0.5}})
     drift = next(line for line in read_page(folder).trust if line.label == "drift")
     assert "0.999 ms at the start and 1.2 ms at the end" in drift.text
     assert drift.level == "doubt"

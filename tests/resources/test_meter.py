@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -121,3 +123,52 @@ def test_platforms_do_not_share_samples(mobile, tmp_path):
         design(mobile, 2, 0)
     )
     assert platform.count > 0
+
+
+class _Selective(SimulatedPlatform):
+    """Refuses networks of less than a share of the original's units, and shakes those of less than another."""
+
+    def __init__(self, *, refused: float = 0.0, shaken: float = 0.0) -> None:
+        super().__init__()
+        self.refused, self.shaken, self._shaky, self._turn = refused, shaken, set(), 0
+
+    def compile_widths(self, network, widths, folder):
+        share = sum(network.mapping(network.vector(widths)).values()) / sum(network.widths.values())
+        if share < self.refused:
+            raise PlatformError("too narrow for this device")
+        artifact = super().compile_widths(network, widths, folder)
+        if share < self.shaken:
+            self._shaky.add(artifact.sha256)
+        return artifact
+
+    def session(self, artifact, *, seconds, warmups):
+        found = super().session(artifact, seconds=seconds, warmups=warmups)
+        self._turn += 1
+        factor = 1 + self._turn % 3 if artifact.sha256 in self._shaky else 1
+        return replace(found, latency_ms=tuple(factor * ms for ms in found.latency_ms))
+
+
+@pytest.mark.parametrize(
+    ("device", "known"),
+    [({}, 3), ({"refused": 0.4}, 2), ({"refused": 0.9}, 1), ({"shaken": 0.4}, 2), ({"shaken": 0.9}, 1)],
+)
+def test_what_cannot_be_measured_well_is_no_yardstick(mobile, tmp_path, device, known):
+    meter = Meter(mobile, _Selective(**device), tmp_path)
+    assert len(meter.yardsticks_ms) == known
+    (measurement,) = meter.measure_modules([mobile.model])
+    assert len(measurement.yardsticks_ms) == known
+    assert meter.values_of(measurement)["latency"] == pytest.approx(meter.initial["latency"])
+
+
+def test_samples_taken_beside_fewer_yardsticks_are_taken_again(mobile, tmp_path):
+    widths = design(mobile, 4, 0)
+    initial = Meter(mobile, SimulatedPlatform(), tmp_path).initial
+    Meter(mobile, SimulatedPlatform(), tmp_path, initial=initial).measure_widths(widths)
+    platform = _Counting()
+    meter = Meter(mobile, platform, tmp_path)
+    _ = meter.initial
+    before = platform.count
+    meter.measure_widths(widths)
+    assert platform.count == before + 3 * (4 + 3)
+    meter.measure_widths(widths)
+    assert platform.count == before + 3 * (4 + 3)

@@ -71,6 +71,7 @@ def test_the_noise_of_a_step_is_known_by_resource_and_from_the_first_runs_as_one
 
     by_resource = {"latency": 0.02, "memory": 0.0}
     assert start(of_a_step=0.02, of_a_step_by_resource=by_resource).noise == by_resource
+    assert start(of_a_step=by_resource).noise == by_resource  # of one day
     assert start(of_a_step=0.02).noise == {"latency": 0.02, "energy": 0.02, "memory": 0.02}
 
 

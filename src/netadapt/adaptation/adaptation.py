@@ -242,6 +242,7 @@ class Adaptation:
             self._listener("prepare", {"what": "measuring the original network"})
             measurement, self._initial = self.metering.initial()
             self.budget = limits.resolve_budget(self.config.budget, self.metering, self._initial)
+            # also for methods that go in one step: how far below its budget the last step aims follows from the noise
             given = (self.config.search, self.metering, self.budget, self._initial)
             self.metering.measure_longer(limits.excess_noise(*given))
             limits.refuse_noise(self.metering, self.budget)

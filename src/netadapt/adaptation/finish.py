@@ -175,7 +175,8 @@ def final(
     measurement, resources = metering.measure(tuned, widths)
     excused = {name: noise for name, noise in measurement.relative_half_widths.items() if noise < TOO_NOISY}
     met = all(resources[name] * (1 - excused.get(name, 0.0)) <= limit for name, limit in budget.items())
-    ratio = measurement.ratio
+    initial = metering.meter.initial
+    ratio = resources["latency"] / initial["latency"] if "latency" in resources else None
     store.record(
         "final",
         {

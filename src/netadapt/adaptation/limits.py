@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +17,6 @@ from netadapt.budget import Budget, format_quantity, parse_limit
 from netadapt.errors import BudgetError, MeasurementUnusable
 from netadapt.models import resolve_model
 from netadapt.network import Network
-from netadapt.platforms.stopwatch import measure
 from netadapt.proposals import allowed_widths
 from netadapt.runs.settings import BudgetSection, SearchSection
 from netadapt.schedule import Schedule
@@ -49,15 +46,9 @@ def resolve_budget(section: BudgetSection, metering: Metering, initial: Mapping[
 
 def _latency_of(source: str, metering: Metering) -> float:
     """Return the latency of another MODEL on the scale of the original's."""
-    other, example_inputs = resolve_model(source)
-    platform, network = metering.meter.platform, metering.network
-    with tempfile.TemporaryDirectory(prefix="netadapt-") as name:
-        artifact = platform.compile(other, example_inputs, Path(name))
-        original = platform.compile_widths(network, network.widths, Path(name))
-        protocol = replace(metering.protocol, sessions=2 * metering.protocol.sessions)
-        (measurement,) = measure(platform, [artifact], sentinel=original, protocol=protocol)
-    ratio = 1.0 if measurement.ratio is None else measurement.ratio
-    return ratio * metering.meter.initial["latency"]
+    protocol = replace(metering.protocol, sessions=2 * metering.protocol.sessions)
+    (measurement,) = metering.meter.measure_models([resolve_model(source)], protocol)
+    return metering.meter.values_of(measurement)["latency"]
 
 
 def smallest_widths(network: Network, search: SearchSection) -> dict[str, int]:

@@ -9,6 +9,7 @@ from netadapt.adaptation.metering import Metering
 from netadapt.budget import Budget
 from netadapt.check.speed import Speed
 from netadapt.resources.rounds import RoundsProtocol
+from netadapt.resources.yardsticks import yardsticks
 from netadapt.runs.settings import LongTerm, SearchSection, ShortTerm
 from netadapt.training.task import Task
 
@@ -105,7 +106,8 @@ def _iteration(
     )
     training_images = contenders * (ShortTerm().images or 0)
     computing = forward_images / speed.forward + training_images / speed.training + groups * speed.refit_s
-    return share * computing + 2 * metering.protocol.sessions * session_s
+    tracks = 1 + len(yardsticks(metering.network))
+    return share * computing + tracks * metering.protocol.sessions * session_s
 
 
 def _selection_images(speed: Speed, task: Task | None) -> int:

@@ -15,7 +15,7 @@ from netadapt.errors import ConfigError
 
 if TYPE_CHECKING:
     from netadapt.explain import Explanation
-    from netadapt.family import Family
+    from netadapt.family import Variant
     from netadapt.network import Network
     from netadapt.platforms import Platform as AnyPlatform
     from netadapt.resources.estimator import Estimator
@@ -93,7 +93,7 @@ def _of_run(run: Path, at: str, model: str | None, platform: str | None, profile
     network = trace(*original_of(run, model), keep=config.model.keep, exact=config.model.exact)
     if variant.widths.keys() != network.widths.keys():
         raise ConfigError(f"{run} is of another network than this MODEL: their channel groups differ.")
-    found = _explain(network, family, variant.name, config, platform or config.platform.name, profiles, seconds)
+    found = _explain(network, run, variant, config, platform or config.platform.name, profiles, seconds)
     try:
         found.write(run)
     except OSError as error:
@@ -102,7 +102,7 @@ def _of_run(run: Path, at: str, model: str | None, platform: str | None, profile
 
 
 def _explain(
-    network: Network, family: Family, name: str, config: RunConfig, platform: str, profiles: int, seconds: float
+    network: Network, run: Path, variant: Variant, config: RunConfig, platform: str, profiles: int, seconds: float
 ) -> Explanation:
     from netadapt.explain import explain
     from netadapt.platforms import resolve_platform
@@ -112,10 +112,10 @@ def _explain(
         with counting("profiling") as progress:
             return explain(
                 network,
-                family[name].widths,
+                variant.widths,
                 opened,
-                lambda: _estimator(network, opened, config, family),
-                variant=name,
+                lambda: _estimator(network, opened, config, run),
+                variant=variant.name,
                 repeats=profiles,
                 seconds=seconds,
                 progress=progress,
@@ -124,14 +124,18 @@ def _explain(
         opened.close()
 
 
-def _estimator(network: Network, platform: AnyPlatform, config: RunConfig, family: Family) -> Estimator:
+def _estimator(network: Network, platform: AnyPlatform, config: RunConfig, run: Path) -> Estimator:
     """Return the run's latency estimator; its measurements are on disk where the run was."""
     from netadapt.resources.build import build_estimators
     from netadapt.resources.meter import Meter
+    from netadapt.runs.state import read_state
 
-    known = family.initial.resources
+    start = read_state(run).start or {}
+    told = start.get("initial") or {}
+    known = told.get("resources") or {}
     here = platform.name == config.platform.name and all(name in known for name in platform.resources)
-    meter = Meter(network, platform, initial={name: known[name] for name in platform.resources} if here else None)
+    initial = {name: known[name] for name in platform.resources} if here else None
+    meter = Meter(network, platform, initial=initial, yardsticks_ms=told.get("yardsticks_ms") if here else None)
     search = config.search
     with counting("measuring networks") as progress:
         estimators = build_estimators(

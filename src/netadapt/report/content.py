@@ -238,10 +238,11 @@ def _drift(state: State) -> Iterator[Trust]:
 
 
 def _last_of_the_original(final: Data) -> float | None:
-    """Return what the original took beside the final network: as measured, or from their ratio."""
+    """Return what the original took beside the final network: as measured, or from their ratio in that window."""
     if final.get("initial_measurement"):
         return float(final["initial_measurement"]["median_ms"])
-    took, ratio = (final.get("measurement") or {}).get("median_ms"), final.get("ratio")
+    measurement = final.get("measurement") or {}
+    took, ratio = measurement.get("median_ms"), measurement.get("ratio")
     return took / ratio if took and ratio else None
 
 

@@ -6,6 +6,8 @@ on the scale of one window of time (`yardsticks.py`). Used by `build.py` and by 
 
 from __future__ import annotations
 
+import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +23,7 @@ from netadapt.files import cache_folder
 from netadapt.platforms.base import Artifact, Measurement, Platform
 from netadapt.platforms.stopwatch import StopwatchProtocol, measure
 from netadapt.resources.estimator import Values, Widths
+from netadapt.resources.reference import measure_reference
 from netadapt.resources.rounds import Rounds, RoundsProtocol, measure_rounds
 from netadapt.resources.samples import Record, SampleFile
 from netadapt.resources.yardsticks import on_scale, yardsticks
@@ -30,11 +33,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]  #: called with (networks done, networks in all)
 Resources = Mapping[str, float]
-_REFERENCE = StopwatchProtocol(sessions=11)  # the scale of everything else deserves more sessions
-_DOUBTFUL = (
-    0.02  # relative half-width above which the reference is measured once more, for as long as a bad minute lasts
-)
-_LONG_REFERENCE = StopwatchProtocol(sessions=33)
+_log = logging.getLogger("netadapt")
 
 
 class Meter:
@@ -94,17 +93,22 @@ class Meter:
         """Return the measurement of the original network, taken on first use."""
         if self._reference is None:
             with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
-                artifacts = [self._compile(widths, Path(folder)) for widths in self._yardsticks]
-                measured = measure(self.platform, artifacts, protocol=_REFERENCE, seed=self._seed)
-                if measured[0].relative_half_width > _DOUBTFUL:
-                    longer = measure(self.platform, artifacts, protocol=_LONG_REFERENCE, seed=self._seed)
-                    # a machine that slows down all the time is the worse known the longer it takes
-                    measured = measured if longer[0].verdict == "unusable" else longer
+                measured = measure_reference(self.platform, self._compiled_yardsticks(Path(folder)), self._seed)
             _refuse_unusable(measured[0])
             self._reference = measured[0]
             if self._initial is None:
+                self._yardsticks = self._yardsticks[: len(measured)]
                 self._yardsticks_ms = tuple(found.median_ms for found in measured)
         return self._reference
+
+    def _compiled_yardsticks(self, folder: Path) -> list[Artifact]:
+        """Compile the original, and what is narrower as far as the platform can run that."""
+        artifacts = [self._compile(self._yardsticks[0], folder)]
+        try:
+            artifacts += (self._compile(widths, folder) for widths in self._yardsticks[1:])
+        except PlatformError as error:
+            _log.warning("%s: latencies are scaled by wide networks only: %s", self.platform.name, error)
+        return artifacts
 
     @property
     def yardsticks_ms(self) -> tuple[float, ...]:
@@ -157,6 +161,7 @@ class Meter:
         Raises:
             MeasurementUnusable: the platform is too noisy.
         """
+        _ = self.yardsticks_ms  # known before, for then it is clear which they are
         with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
             compiled = [self._compile(tuple(map(int, row)), Path(folder)) for row in (*widths, *self._yardsticks)]
             return measure_rounds(self.platform, compiled[: len(widths)], compiled[len(widths) :], protocol, seed)
@@ -190,10 +195,24 @@ class Meter:
         Raises:
             PlatformError: the runtime cannot run a module.
         """
+        examples = self.network.example_inputs
+        return self.measure_models([(module, examples) for module in modules], protocol, seed=seed)
+
+    def measure_models(
+        self, models: Sequence[tuple[nn.Module, Any]], protocol: StopwatchProtocol | None = None, *, seed: int = 0
+    ) -> list[Measurement]:
+        """Do what `measure_modules` does, of networks that each have example inputs of their own.
+
+        Args:
+            models: pairs of a network and its example inputs.
+            protocol: how often and how long; 5 sessions by default.
+            seed: of the order.
+        """
+        _ = self.yardsticks_ms  # known before, for then it is clear which they are
         with tempfile.TemporaryDirectory(prefix="netadapt-") as name:
             folder = Path(name)
             original, *others = (self._compile(widths, folder) for widths in self._yardsticks)
-            artifacts = [self.platform.compile(m, self.network.example_inputs, folder) for m in modules]
+            artifacts = [self.platform.compile(model, example_inputs, folder) for model, example_inputs in models]
             tracks = [*artifacts, original, *others]
             measured = measure(self.platform, tracks, sentinel=original, protocol=protocol, seed=seed)
         now_ms = tuple(found.median_ms for found in measured[len(artifacts) :])
@@ -230,7 +249,7 @@ class Meter:
         key, initial, values = tuple(map(int, vector)), self.initial, self.values_of(measurement)
         ratio = {name: value / initial[name] for name, value in values.items()}
         record = {"kind": "step", "widths": key, "ratio": ratio, "sessions": len(measurement.sessions_ms)}
-        if not any(r["widths"] == list(key) and r["ratio"] == ratio for r in self._records("step")):
+        if not any(r["widths"] == list(key) and _same(r["ratio"], ratio) for r in self._records("step")):
             self._file.append({**record, "time": time.time()})
         self._own[key] = values
 
@@ -248,8 +267,15 @@ class Meter:
         return self.platform.compile_widths(self.network, self.network.mapping(np.array(key)), folder)
 
     def _records(self, kind: str) -> list[Record]:
-        needed = set(self.platform.resources)
-        return [r for r in self._file.read() if r["kind"] == kind and needed <= set(r["ratio"])]
+        needed, yardsticks = set(self.platform.resources), len(self.yardsticks_ms)
+        return [
+            record
+            for record in self._file.read()
+            if record["kind"] == kind
+            and needed <= set(record["ratio"])
+            # measured beside fewer yardsticks it is less sure than what this meter would measure
+            and len(record.get("yardsticks_ms", range(yardsticks))) >= yardsticks
+        ]
 
     def _measure_chunk(self, keys: list[tuple[int, ...]], seed: int) -> list[Record]:
         """Measure one window: compile all first, then measure, then write."""
@@ -285,6 +311,11 @@ def _to_records(keys: list[tuple[int, ...]], rounds: Rounds, seconds: float) -> 
         }
         for column, key in enumerate(keys)
     ]
+
+
+def _same(ratio: Resources, other: Resources) -> bool:
+    """Tell whether two samples are one and the same, computed in one way or another."""
+    return all(math.isclose(ratio[name], other[name]) for name in other)
 
 
 def _subject(network: Network, platform: Platform) -> dict[str, Any]:

@@ -142,13 +142,15 @@ def _measure(
 
 
 def _order(random: np.random.Generator, count: int, every: int, turns: int) -> list[int]:
-    """Return the networks shuffled, with a sentinel's index before each ``every`` of them; the others come last."""
+    """Return the networks shuffled, with a sentinel's index before each ``every`` of them, others anywhere."""
     order: list[int] = []
     for position, index in enumerate(random.permutation(count)):
         if position % every == 0:
             order.append(count + position // every)
         order.append(int(index))
-    return order + list(range(count + -(-count // every), count + turns))
+    for index in range(count + -(-count // every), count + turns):
+        order.insert(int(random.integers(len(order) + 1)), index)
+    return order
 
 
 def _session(platform: Platform, artifact: Artifact, protocol: RoundsProtocol) -> Reading:
@@ -164,7 +166,7 @@ def _value(reading: Reading, resource: str, platform: str) -> float:
     latency = session_level(reading.latency_ms) if reading.latency_ms else None
     known = {"latency": latency, "energy": reading.energy_mj, "memory": reading.memory_mb}
     value = known.get(resource)
-    if value is None or not np.isfinite(value):
+    if value is None or not np.isfinite(value) or (resource == "latency" and value <= 0):
         raise PlatformError(
             f"{platform} says that it measures {resource} but a session gave {value}. "
             f"Leave {resource} out of the budget, or mend the platform."

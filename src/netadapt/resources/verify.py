@@ -34,7 +34,8 @@ class Truth:
         resource: what was measured.
         widths: ``(n, groups)``.
         values: ``(n,)`` in the resource's unit.
-        repeatability: mean relative difference between the two halves of the sessions: what no estimator can beat.
+        repeatability: mean relative difference between the two halves of the sessions; that of all of them together
+            is about half of it.
     """
 
     resource: str

@@ -78,8 +78,8 @@ class State:
         """Relative half-width of a measurement as the run takes it, by measured resource."""
         told = (self.start or {})["noise"]
         # older runs have one figure, which they took for that of all resources
-        one_for_all = dict.fromkeys(("latency", "energy", "memory"), told["of_a_step"])
-        return dict(told.get("of_a_step_by_resource", one_for_all))
+        found: Mapping[str, float] | float = told.get("of_a_step_by_resource", told["of_a_step"])
+        return dict(found) if isinstance(found, Mapping) else dict.fromkeys(("latency", "energy", "memory"), found)
 
     @property
     def training_images(self) -> int:
