@@ -23,7 +23,7 @@ from coverage_ours import ADAPTABLE
 from graph_coverage import ROOT, SEED, path_of, tools
 
 PAGE = ROOT / "docs/graph_coverage.md"
-RATIO_LIMIT, MEMORY_LIMIT_MB = 5.0, 4096.0  # of a trace: against torch.export alone, and its peak
+RATIO_LIMIT, MEMORY_LIMIT_MB = 5.0, 4 * 2**30 / 1e6  # of a trace: against torch.export alone, and its peak
 SETS = {
     "torchvision": "torchvision, classifiers",
     "torchvision-segmentation": "torchvision, segmentation",
@@ -294,7 +294,7 @@ def restore(document: Found) -> int:
 def _as_made(name: str, tool: str, row: dict[str, Any], document: Found) -> dict[str, Any]:
     """Return a row as `graph_coverage.py` had written it; older documents tell when and where for all together."""
     made = {key: document[key] for key in provenance()}
-    made["date"] = row.pop("date", document["found"]["last"])
+    made["date"] = row.pop("date", document["found"]["first"])
     where = row.pop("processor", (document["found"]["processors"] or [""])[-1])
     processor, _, threads = where.partition(_THREADS)
     made["machine"] = document["machine"] | {"processor": processor, "threads": threads}
