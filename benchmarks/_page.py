@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from _markdown import table as markdown_table
 from _svg import Point, Series, plot
 from cells import MAIN, OWN_WEIGHTS, TUNED_ORIGINAL
 from curves import estimate
@@ -80,7 +81,7 @@ def _overall(summary: Mapping[str, Any]) -> str:
         for name, told in summary["comparisons"].items()
     ]
     heads = ["median over set-ups and budgets", "times faster at equal accuracy", "points of accuracy at equal latency"]
-    table = _table(heads, rows)
+    table = markdown_table(heads, rows)
     notes = "\n\n".join(_NOTES)
     if (ratio := summary["search_cost_ratio"]) is not None:
         faithful, fast = summary["search_images_faithful"], summary["search_images_fast"]
@@ -107,7 +108,7 @@ def _section(setup: Resampled) -> str:
     told = f"Original network, as all methods start from it: {original.milliseconds:.3f} ms, "
     told += f"{100 * original.accuracy:.1f} %."
     image = f"![Accuracy against latency of {setup.setup}](images/{plot_name(setup)})"
-    return f"### {setup.setup}\n\n{image}\n\n{told}\n\n{_table(heads, rows)}"
+    return f"### {setup.setup}\n\n{image}\n\n{told}\n\n{markdown_table(heads, rows)}"
 
 
 def _row(setup: Resampled, method: str, budget: str) -> list[str]:
@@ -160,7 +161,3 @@ def _interval(told: Mapping[str, float] | None, unit: str) -> str:
         return "-"
     share = "" if told["inside"] >= _ALL_INSIDE else f", {100 * told['inside']:.0f} % inside"
     return f"{told['median']:.2f}{unit} ({told['low']:.2f} to {told['high']:.2f}){share}"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))

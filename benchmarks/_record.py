@@ -85,6 +85,11 @@ def processor_name(processor: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", plain).strip("-")
 
 
+def processor_here() -> str:
+    """Return the name of this machine's processor: what is found here lies in a folder or file of that name."""
+    return processor_name(machine()["processor"])
+
+
 def _relative(word: str) -> str:
     root = f"{Path(__file__).parents[1]}/"
     return word.removeprefix(root)

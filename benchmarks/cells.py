@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
-from _record import machine, processor_name
+from _record import processor_here
 from starts import model_text, settings
 
 from netadapt.runs.config import load_config, toml_value
@@ -59,7 +59,7 @@ class Places:
     setups: Path = ROOT / "benchmarks" / "setups"
     starts: Path = ROOT / "runs" / "starts"
     runs: Path = ROOT / "runs" / "cells"
-    results: Path = ROOT / "benchmarks" / "results" / "cells" / processor_name(machine()["processor"])
+    results: Path = ROOT / "benchmarks" / "results" / "cells" / processor_here()
 
     def setup(self, cell: Cell) -> Path:
         """Return the configuration of a cell's set-up."""

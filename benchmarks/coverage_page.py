@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from _markdown import table
 from _record import RESULTS, provenance, write
 from architectures import names
 from coverage_ours import ADAPTABLE
@@ -133,12 +134,12 @@ def page(found: Mapping[str, Found], counted: Mapping[str, Found], versions: Map
         f"Written by `benchmarks/coverage_page.py` from what `benchmarks/graph_coverage.py` found with netadapt "
         f"{_versions(found)} and {versions['theirs']}, one network per process, one thread. Definitions only, random "
         f"weights (seed {SEED}). Networks that were not run are not listed.",
-        _table(_TOTALS_HEAD, [_totals_row(title, row) for title, row in counted.items()]),
+        table(_TOTALS_HEAD, [_totals_row(title, row) for title, row in counted.items()]),
         "\n".join(_NOTES),
         "## Networks with less than half of their MACs adaptable, or none at all",
         _refused(found) or "None.",
         "## All networks",
-        _table(_HEAD, [_row(name, row["ours"], row["theirs"]) for name, row in found.items()]),
+        table(_HEAD, [_row(name, row["ours"], row["theirs"]) for name, row in found.items()]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -248,11 +249,6 @@ def _reasons(row: Found) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def write_all(ours: Sequence[str] = ()) -> tuple[Path, Path]:

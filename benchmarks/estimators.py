@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _record import RESULTS, machine, processor_name, provenance, write
+from _record import RESULTS, processor_here, provenance, write
 
 from netadapt.models import resolve_model
 from netadapt.network import trace
@@ -84,7 +84,7 @@ def run(name: str, seed: int) -> Path:
         print(_line(f"{told['networks_measured']} networks", told))
     for kind in ("table", "layers"):
         print(_line(kind, values[kind]))
-    folder = ESTIMATORS / processor_name(machine()["processor"])
+    folder = ESTIMATORS / processor_here()
     head = {"case": name, "model": source, "platform": platform_name, "seed": seed}
     return write(folder / f"{name}.json", head | values | provenance())
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=CASES, metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    folder = ESTIMATORS / processor_name(machine()["processor"])
+    folder = ESTIMATORS / processor_here()
     for name in arguments.case or [name for name in CASES if not (folder / f"{name}.json").is_file()]:
         print(run(name, arguments.seed), flush=True)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from _markdown import table
 from _svg import Labels, Point, Series, plot
 from estimators import CASES, ESTIMATORS, SIZES, UNSEEN
 
@@ -38,12 +39,17 @@ def read(folder: Path) -> list[Found]:
 
 def section(processor: str, results: Sequence[Found]) -> str:
     """Return plots and table of one processor."""
-    networks = dict.fromkeys(found["case"].partition("__")[0] for found in results)
-    images = [f"![Error of {n} on {processor}](images/{_plot_name(n, processor)})" for n in networks]
-    lines = [f"## {processor}", "", *images, "", _row(_COLUMNS), _row(["---"] * len(_COLUMNS))]
-    for found in results:
-        lines += [_row(cells) for cells in _rows(found)]
-    return "\n".join(lines) + "\n"
+    images = [f"![Error of {n} on {processor}](images/{_plot_name(n, processor)})" for n in _by_network(results)]
+    told = table(_COLUMNS, [cells for found in results for cells in _rows(found)])
+    return "\n".join([f"## {processor}", "", *images, "", told]) + "\n"
+
+
+def _by_network(results: Sequence[Found]) -> dict[str, list[Found]]:
+    """Return the results of each network, in the order of its first."""
+    found: dict[str, list[Found]] = {}
+    for result in results:
+        found.setdefault(result["case"].partition("__")[0], []).append(result)
+    return found
 
 
 def _rows(found: Found) -> list[Sequence[str]]:
@@ -69,10 +75,6 @@ def _cells(label: str, told: Found) -> list[str]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _plot_name(network: str, processor: str) -> str:
@@ -104,8 +106,7 @@ def main() -> None:
     for folder in sorted(path for path in ESTIMATORS.iterdir() if path.is_dir()):
         results = read(folder)
         text.append(section(folder.name, results))
-        for network in dict.fromkeys(found["case"].partition("__")[0] for found in results):
-            of_one = [found for found in results if found["case"].startswith(f"{network}__")]
+        for network, of_one in _by_network(results).items():
             path = PAGE.parent / "images" / _plot_name(network, folder.name)
             path.write_text(plot_of(network, folder.name, of_one))
     PAGE.write_text("\n".join(text))

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from _record import RESULTS, machine, processor_name, provenance, write
+from _record import RESULTS, processor_here, provenance, write
 
 from netadapt.models import resolve_model
 from netadapt.platforms import Artifact, StopwatchProtocol, resolve_platform
@@ -123,7 +123,7 @@ def main() -> None:
         spread = f"single rounds {told['ratio_low']:.3f} to {told['ratio_high']:.3f}"
         ours, theirs = median(told["ours_ms"]), median(told["theirs_ms"])
         print(f"{runtime}: ours {ours:.3f} ms, theirs {theirs:.3f} ms, ratio {told['ratio']:.3f} ({spread})")
-    path = RESULTS / "makers_tools" / f"{processor_name(machine()['processor'])}.json"
+    path = RESULTS / "makers_tools" / f"{processor_here()}.json"
     print(write(path, {"model": arguments.model, "values": found, "seed": 0} | provenance()))
 
 

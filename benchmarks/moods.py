@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _record import RESULTS, machine, processor_name, provenance, write
+from _record import RESULTS, processor_here, provenance, write
 from numpy.typing import NDArray
 
 from netadapt.models import resolve_model
@@ -94,7 +94,7 @@ def main() -> None:
     print(_told(values))
     document = {"model": arguments.model, "platform": PLATFORM, "seed": arguments.seed, "values": values}
     document |= {"latency_ms": found_ms.tolist(), "yardsticks": count}
-    print(write(RESULTS / "moods" / f"{processor_name(machine()['processor'])}.json", document | provenance()))
+    print(write(RESULTS / "moods" / f"{processor_here()}.json", document | provenance()))
 
 
 if __name__ == "__main__":

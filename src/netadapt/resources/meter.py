@@ -93,15 +93,15 @@ class Meter:
         """Return the measurement of the original network, taken on first use."""
         if self._reference is None:
             with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
-                measured = measure_reference(self.platform, self._compiled_yardsticks(Path(folder)), self._seed)
+                measured = measure_reference(self.platform, self._candidates(Path(folder)), self._seed)
             _refuse_unusable(measured[0])
             self._reference = measured[0]
-            if self._initial is None:
+            if not self._yardsticks_ms:
                 self._yardsticks = self._yardsticks[: len(measured)]
                 self._yardsticks_ms = tuple(found.median_ms for found in measured)
         return self._reference
 
-    def _compiled_yardsticks(self, folder: Path) -> list[Artifact]:
+    def _candidates(self, folder: Path) -> list[Artifact]:
         """Compile the original, and what is narrower as far as the platform can run that."""
         artifacts = [self._compile(self._yardsticks[0], folder)]
         try:
@@ -113,9 +113,14 @@ class Meter:
     @property
     def yardsticks_ms(self) -> tuple[float, ...]:
         """Return what the yardsticks take on the scale of this meter, the original first; measured on first use."""
-        if not self._yardsticks_ms and self._initial is None:
+        if not self._yardsticks_ms:
             _ = self.reference
         return self._yardsticks_ms
+
+    def _compiled_yardsticks(self, folder: Path) -> list[Artifact]:
+        """Compile the yardsticks, the original first."""
+        _ = self.yardsticks_ms  # only once they are measured is it known which they are
+        return [self._compile(widths, folder) for widths in self._yardsticks]
 
     def measure_widths(
         self, widths: Widths, progress: Progress | None = None, *, learn: bool = True
@@ -134,8 +139,9 @@ class Meter:
             MeasurementUnusable: the platform is too noisy; chunks that are done stay on disk.
         """
         wanted = [tuple(map(int, row)) for row in widths]
+        distinct = list(dict.fromkeys(wanted))
         known = {tuple(record["widths"]): record for record in self._records("design")}
-        missing = [key for key in dict.fromkeys(wanted) if key not in known]
+        missing = [key for key in distinct if key not in known]
         done = len(wanted) - len(missing)
         for start in range(0, len(missing), self._chunk):
             if progress is not None:
@@ -144,8 +150,8 @@ class Meter:
             known |= zip(part, self._measure_chunk(part, self._seed + start), strict=True)
         if progress is not None:
             progress(len(wanted), len(wanted))
-        self.build_seconds = sum(known[key]["seconds"] for key in dict.fromkeys(wanted))
-        values = {key: self._values_of_record(known[key]) for key in dict.fromkeys(wanted)}
+        self.build_seconds = sum(known[key]["seconds"] for key in distinct)
+        values = {key: self._values_of_record(known[key]) for key in distinct}
         if learn:
             self._own |= values
         return {name: np.array([values[key][name] for key in wanted]) for name in self.platform.resources}
@@ -161,10 +167,10 @@ class Meter:
         Raises:
             MeasurementUnusable: the platform is too noisy.
         """
-        _ = self.yardsticks_ms  # known before, for then it is clear which they are
         with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
-            compiled = [self._compile(tuple(map(int, row)), Path(folder)) for row in (*widths, *self._yardsticks)]
-            return measure_rounds(self.platform, compiled[: len(widths)], compiled[len(widths) :], protocol, seed)
+            sentinels = self._compiled_yardsticks(Path(folder))
+            artifacts = [self._compile(tuple(map(int, row)), Path(folder)) for row in widths]
+            return measure_rounds(self.platform, artifacts, sentinels, protocol, seed)
 
     def values(self, rounds: Rounds, resource: str, part: slice = slice(None)) -> Values:
         """Return what networks take on the scale of `initial`, ``(n,)``.
@@ -208,10 +214,9 @@ class Meter:
             protocol: how often and how long; 5 sessions by default.
             seed: of the order.
         """
-        _ = self.yardsticks_ms  # known before, for then it is clear which they are
         with tempfile.TemporaryDirectory(prefix="netadapt-") as name:
             folder = Path(name)
-            original, *others = (self._compile(widths, folder) for widths in self._yardsticks)
+            original, *others = self._compiled_yardsticks(folder)
             artifacts = [self.platform.compile(model, example_inputs, folder) for model, example_inputs in models]
             tracks = [*artifacts, original, *others]
             measured = measure(self.platform, tracks, sentinel=original, protocol=protocol, seed=seed)
