@@ -25,6 +25,7 @@ from netadapt.network import trace
 from netadapt.platforms import Measurement, StopwatchProtocol, resolve_platform
 from netadapt.platforms.stopwatch import measure
 from netadapt.runs.config import load_config
+from netadapt.runs.settings import RunConfig
 
 TOGETHER = RESULTS / "together"
 SESSIONS = 15
@@ -48,20 +49,37 @@ def measure_together(cells: Sequence[Cell], sessions: int = SESSIONS, places: Pl
         ``original`` and ``cells`` by name, each with ``latency_ms``, ``half_width_ms``; the cells with ``ratio`` and
         ``ratio_half_width`` too.
     """
-    base = load_config(places.setup(cells[0]))
-    model, example_inputs = build_model(base)
-    start = structure_of(base, model, example_inputs, None)
-    network = trace(start, example_inputs, keep=base.model.keep, exact=base.model.exact)
-    all_widths = [network.widths, *(_widths(cell, places) or {} for cell in cells)]
-    with closing(resolve_platform(base.platform.name)) as platform, tempfile.TemporaryDirectory() as name:
-        original, *files = (platform.compile_widths(network, widths, Path(name)) for widths in all_widths)
-        protocol = StopwatchProtocol(sessions=sessions, seconds=base.measure.seconds)
-        reference, *measured = measure(platform, [original, *files], sentinel=original, protocol=protocol)
+    widths = [_widths(cell, places) or {} for cell in cells]
+    reference, measured = measure_widths(load_config(places.setup(cells[0])), widths, sessions)
     return {
         "original": _numbers(reference),
         "cells": {cell.name: _with_ratio(m) for cell, m in zip(cells, measured, strict=True)},
         "sessions": sessions,
     }
+
+
+def measure_widths(
+    base: RunConfig, widths: Sequence[Mapping[str, int]], sessions: int
+) -> tuple[Measurement, list[Measurement]]:
+    """Measure networks of some widths in one window of time on the platform of a configuration.
+
+    Args:
+        base: of a set-up or of a run; its start network is the original.
+        widths: of each network, by group.
+        sessions: of the stopwatch, per network.
+
+    Returns:
+        The original's measurement and theirs.
+    """
+    model, example_inputs = build_model(base)
+    start = structure_of(base, model, example_inputs, None)
+    network = trace(start, example_inputs, keep=base.model.keep, exact=base.model.exact)
+    with closing(resolve_platform(base.platform.name)) as platform, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        original, *files = (platform.compile_widths(network, each, folder) for each in (network.widths, *widths))
+        protocol = StopwatchProtocol(sessions=sessions, seconds=base.measure.seconds)
+        reference, *measured = measure(platform, [original, *files], sentinel=original, protocol=protocol)
+    return reference, measured
 
 
 def _widths(cell: Cell, places: Places) -> dict[str, int] | None:

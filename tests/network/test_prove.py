@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from netadapt.errors import ModelError
-from netadapt.network import trace
+from netadapt.network import bench, trace
 from netadapt.network.bench import prepare
 from netadapt.network.prove import prove
 
@@ -45,6 +45,13 @@ def test_culprits_are_found_among_the_innocent():
         assert ("tied to the constant 8 (self._width)" in network.pinned[0].reason) == loud
         assert network.pinned[0].where.startswith("test_prove.py:") == loud
         assert not prove(network, prepare(network)).failures
+
+
+@pytest.mark.parametrize("loud", [True, False])
+def test_culprits_are_found_where_a_network_is_expensive_to_run(loud, monkeypatch):
+    monkeypatch.setattr(bench, "_EXPENSIVE_MACS", 0)
+    network = trace(net(1, 5, loud=loud), IMAGE, prove=False)
+    assert prepare(network).expensive and set(prove(network, prepare(network)).failures) == {"2", "10"}
 
 
 def test_zero_scales_hide_nothing():

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from netadapt.network import bench as bench_module
 from netadapt.network import surgery, trace
 from netadapt.network.bench import prepare
 from netadapt.network.prove import failure_of
-from netadapt.network.spread import Spread, masked_in_use, spread
+from netadapt.network.spread import Multiples, Spread, masked_in_use, spread
 from netadapt.network.surgery import mask_consumers, masked
 
 WIDE = 1024  # a square of it is big
@@ -116,8 +117,10 @@ def test_a_proof_with_big_weights_passes_and_needs_little_memory(attentive):
     assert shrunk < 0.4 * whole and memory(bench.narrower.model) <= shrunk + memory(bench.model)
 
 
+@pytest.mark.parametrize("expensive_macs", [0, 1e15])
 @pytest.mark.parametrize("layer", ["inner", "conv"])
-def test_a_wrong_cut_of_big_weights_is_caught(attentive, layer, monkeypatch):
+def test_a_wrong_cut_of_big_weights_is_caught(attentive, layer, expensive_macs, monkeypatch):
+    monkeypatch.setattr(bench_module, "_EXPENSIVE_MACS", expensive_macs)
     bench, slice_module = prepare(attentive), surgery.slice_module
 
     def wrong(source, positions, **options):
@@ -142,6 +145,37 @@ def test_a_group_that_does_not_work_is_found_among_big_ones():
     net = nn.Sequential(nn.Linear(4, WIDE), Sized(), nn.Linear(WIDE, WIDE), nn.ReLU(), nn.Linear(WIDE, WIDE))
     network = trace(net, torch.randn(1, 4))
     assert network.widths == {"2": WIDE} and "removing its channels does not work" in network.pinned[0].reason
+
+
+@pytest.mark.parametrize("side", [2, 20])
+@pytest.mark.parametrize("bias", [None, torch.randn(300, dtype=torch.float64)])
+def test_what_multiples_of_rows_would_give_is_given(side, bias):
+    weight = nn.Parameter(torch.randn(300, 200, 3, 3, dtype=torch.float64), requires_grad=False)
+    kept, inputs = torch.rand(300) < 0.2, (torch.rand(1, 200, 1, 1) < 0.3).double()
+    multiples = Multiples.of_kept(kept, weight)
+    rows = weight.detach()[multiples.computed][multiples.of] * multiples.times.reshape(-1, 1, 1, 1)
+    assert torch.equal(rows[kept], weight.detach()[kept]) and rows.unique(dim=0).shape[0] == 300
+    x = torch.randn(2, 200, side, side, dtype=torch.float64)
+    with masked_in_use(weight, [inputs], multiples):
+        got = F.conv2d(x, weight, bias, padding=1)
+    assert torch.allclose(got, F.conv2d(x, rows * inputs, bias, padding=1), rtol=1e-11, atol=1e-11)
+    matrix = weight.detach()[:, :, 0, 0].clone()
+    linear = nn.Parameter(matrix, requires_grad=False)
+    with masked_in_use(linear, [], Multiples.of_kept(kept, linear)):
+        got = F.linear(x[..., 0, 0], linear, bias)
+    assert torch.allclose(got, F.linear(x[..., 0, 0], rows[:, :, 0, 0], bias), rtol=1e-11, atol=1e-11)
+
+
+def test_units_that_are_ignored_are_multiples_of_others_and_do_not_matter(attentive):
+    bench, ones = prepare(attentive), torch.ones(1, WIDE).double()
+    kept = {g.name: range(0, g.width, 8) for g in attentive.groups}
+    with masked(attentive, bench.model, kept):
+        plain, inner = bench.outputs(bench.model, "eval")[0], F.linear(ones, bench.model.inner.weight)[0]
+    with masked(attentive, bench.model, kept, sparing=True):
+        assert torch.allclose(bench.outputs(bench.model, "eval")[0], plain, rtol=1e-11)
+        other = F.linear(ones, bench.model.inner.weight)[0]
+    same = torch.isclose(inner, other).nonzero()[:, 0].tolist()
+    assert same == list(range(0, WIDE, 8)), "the others must be other units, or a leak would go unseen"
 
 
 def test_a_masked_parameter_gets_its_class_back():

@@ -32,7 +32,7 @@ _STOCHASTIC_DEPTH = ("DropPath", "StochasticDepth")  # of timm and torchvision: 
 
 # Multiply-accumulates of one forward pass, from where a narrow version is asked first; and what drawing a weight costs.
 _EXPENSIVE_MACS, _MACS_PER_WEIGHT = 2.5e9, 16
-_NARROW = 8  # part of the units of a version that costs little to run
+_NARROW = 16  # part of the units of a version that costs little to run
 
 
 @dataclass
@@ -63,6 +63,12 @@ class Bench:
     drawn: bool = False
     presumed: bool = False
     narrower: Bench | None = None
+
+    @property
+    def expensive(self) -> bool:
+        """Whether a forward pass of the whole model costs much."""
+        macs = macs_of(self.inputs, self.network)
+        return macs + _MACS_PER_WEIGHT * self.network.parameters() >= _EXPENSIVE_MACS
 
     def outputs(self, module: nn.Module, mode: str) -> list[Tensor]:
         """Return the outputs of a version of the model."""
@@ -159,7 +165,7 @@ def prepare(network: Network, *, presume: bool = True) -> Bench:
 def _presumed(bench: Bench) -> Bench | None:
     """Return an expensive ``bench`` with the modes that a narrow version of its model has, ``None`` if that fails."""
     network = bench.network
-    if macs_of(bench.inputs, network) + _MACS_PER_WEIGHT * network.parameters() < _EXPENSIVE_MACS:
+    if not bench.expensive:
         return None
     kept = {group.name: range(-(-group.width // _NARROW)) for group in network.groups}
     try:

@@ -101,9 +101,9 @@ def _patterns(found: Propagation, component: Ints, stuck: NDArray[np.bool_]) -> 
     owner, where = np.divmod(keys, max(len(places), 1))
     patterns: defaultdict[bytes, list[int]] = defaultdict(list)
     bounds = np.flatnonzero(np.diff(owner, prepend=-1, append=-1)) if keys.size else np.empty(0, dtype=np.int64)
-    for begin, end in itertools.pairwise(bounds):
-        pattern = np.stack([where[begin:end], counts[begin:end]]).tobytes()
-        patterns[pattern].append(int(owner[begin]))
+    places_used = np.stack([where, counts], axis=1)
+    for begin, end in itertools.pairwise(bounds.tolist()):
+        patterns[places_used[begin:end].tobytes()].append(int(owner[begin]))
     wide = [np.array(components) for components in patterns.values() if len(components) > 1]
     first = _first_producers(slots, component, len(stuck))
     return sorted(wide, key=lambda components: (int(first[components].min()), int(components[0])))

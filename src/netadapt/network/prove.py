@@ -33,6 +33,7 @@ _Outputs = Mapping[str, list[Tensor]]  # by mode
 SINGLE = 2  # the attempt with one unit of every group
 # Of the effect of the masking, of the outputs: instance norms of nearly constant channels amplify rounding to 4e-12.
 RELATIVE, ABSOLUTE = 1e-7, 1e-11
+_PART, _SMALL_PART = 2, 12  # the random cut leaves a half of the units to a quarter; less of what is expensive to run
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,18 @@ def _culprits(bench: Bench, groups: Sequence[ChannelGroup], attempt: int, *, run
     return found or {g.name: together for g in groups}
 
 
-def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int) -> tuple[int, ...]:
-    """Return units to keep: first a random third, unlike in every group, then a run at the beginning, then one.
+def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int, part: int) -> tuple[int, ...]:
+    """Return units to keep: first a random part, unlike in every group, then a run at the beginning, then one.
 
     What fails with a single unit only has a minimum of two: no attempt but the last keeps less. Of ``units``, what is
     left after the attempts before, the first attempt leaves three, for the next ones to have something to remove.
+
+    Args:
+        group: of the network.
+        units: which it still has.
+        attempt: 0, 1 or `SINGLE`.
+        number: of the group: seed of the random part.
+        part: the random part is between the ``part``-th and half of that.
     """
     width = len(units)
     if attempt == SINGLE:
@@ -140,7 +148,7 @@ def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int) -
     if attempt == 1:
         return tuple(units[: max(min(2, group.width - 1), width * 2 // 5)])
     rng, fewest = np.random.default_rng([number, width]), min(3, group.width - 1)
-    count = int(rng.integers(max(fewest, width // 4), max(fewest, width // 2) + 1))
+    count = int(rng.integers(max(fewest, width // (2 * part)), max(fewest, width // part) + 1))
     return tuple(units[i] for i in sorted(rng.choice(width, count, replace=False).tolist()))
 
 
@@ -160,7 +168,8 @@ def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int, *, ru
     classes = {g.name: twins.classes_of(g.name, g.width) for g in groups if g.inexact}
     if few := [name for name, found in classes.items() if found.max() + 1 < twins.FEWEST_CLASSES]:
         return Failure(f"{network.group(few[0]).width} units cannot be copies of {twins.FEWEST_CLASSES} or more")
-    kept = {g.name: _cut(g, have[g.name], attempt, i) for i, g in enumerate(exact)}
+    part = _SMALL_PART if bench.expensive else _PART
+    kept = {g.name: _cut(g, have[g.name], attempt, i, part) for i, g in enumerate(exact)}
     kept |= {name: twins.one_of_each(found, last=attempt > 0) for name, found in classes.items()}
     modes = (runs_in,) if runs_in else bench.modes if attempt == 0 else ("eval",)
     got, mode = dict[str, list[Tensor]](), ""
@@ -194,7 +203,7 @@ def _difference_in(bench: Bench, kept: surgery.Kept, got: _Outputs) -> Failure |
     """
     copies = any(bench.network.group(name).inexact for name in kept)
     for mode in got:
-        with twins.masked(bench.network, bench.model, kept):
+        with twins.masked(bench.network, bench.model, kept, sparing=bench.expensive and not copies):
             expected = bench.outputs(bench.model, mode)
         if [t.shape for t in got[mode]] != [t.shape for t in expected]:
             return Failure(f"outputs of another shape in {mode} mode: a size is written into forward")

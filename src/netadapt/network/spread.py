@@ -2,8 +2,8 @@
 
 The rows of a `Spread` are overlapping windows on one small pool of random numbers: no two are alike, and an operator
 that needs them as they are in an ordinary tensor gets that tensor, for as long as it runs. Linear layers and
-convolutions get it a few rows at a time. What is masked is what the operators get. Made by `bench.py`, masked by
-`surgery.py`.
+convolutions get it a few rows at a time. What is masked is what the operators get. Rows that nobody may need can be
+multiples of others (`Multiples`), which cost nothing. Made by `bench.py`, masked by `surgery.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -21,9 +22,37 @@ from torch.utils._pytree import tree_map
 BIG = 500_000  # numbers; a smaller tensor is an ordinary one
 _POOL, _LEAST_STEP = 100_000, 7
 _PIECE = 500_000  # numbers at a time: they stay in the processor's cache
-_POSITIONS = 64  # from so many on it is worth picking the inputs that are not masked
 
 _BY_ROWS = {F.linear, torch.conv1d, torch.conv2d, torch.conv3d}
+
+
+@dataclass(frozen=True)
+class Multiples:
+    """Rows of a weight as multiples of some of them: what a layer makes of the others need not be computed.
+
+    Attributes:
+        computed: the rows to compute, ``(n,)``.
+        of: for every row the position in ``computed`` of the one that it is a multiple of, ``(rows,)``.
+        times: and the factor, ``(rows,)``.
+    """
+
+    computed: Tensor
+    of: Tensor
+    times: Tensor
+
+    @classmethod
+    def of_kept(cls, kept: Tensor, like: Tensor) -> Multiples:
+        """Let the rows that are not ``kept`` be multiples of those, each by a factor of its own from 0.5 to 1.5.
+
+        Args:
+            kept: which rows stay as they are, bool ``(rows,)``, at least one.
+            like: a tensor with the type and device of the weight.
+        """
+        rows = torch.arange(len(kept), device=like.device)
+        computed = rows[kept]
+        of = torch.where(kept, kept.cumsum(0) - 1, rows % len(computed))
+        times = torch.where(kept, 1.0, 0.5 + (rows * 0.618034) % 1)
+        return cls(computed, of, times.to(like))
 
 
 class Spread(nn.Parameter):
@@ -31,9 +60,11 @@ class Spread(nn.Parameter):
 
     Attributes:
         factors: what operators get is multiplied with these: zeros and ones that broadcast to its shape.
+        multiples: how linear layers and convolutions may compute rows, ``None`` where all are computed.
     """
 
     factors: Sequence[Tensor] = ()
+    multiples: Multiples | None = None
 
     @classmethod
     def __torch_function__(
@@ -68,15 +99,23 @@ def spread(shape: Sequence[int], draw: Callable[[int], Tensor]) -> Tensor | None
 
 
 @contextlib.contextmanager
-def masked_in_use(parameter: nn.Parameter, factors: Sequence[Tensor]) -> Iterator[None]:
-    """Let operators get a parameter times ``factors`` for a while, without a copy that lasts as long."""
+def masked_in_use(
+    parameter: nn.Parameter, factors: Sequence[Tensor], multiples: Multiples | None = None
+) -> Iterator[None]:
+    """Let operators get a parameter times ``factors`` for a while, without a copy that lasts as long.
+
+    Args:
+        parameter: of any class of these two, which it gets back.
+        factors: see `Spread`.
+        multiples: see `Spread`; operators that are no linear layer or convolution get the rows as they are.
+    """
     kind, spread_for_now = type(parameter), cast(Spread, parameter)
     parameter.__class__ = Spread
-    spread_for_now.factors = factors
+    spread_for_now.factors, spread_for_now.multiples = factors, multiples
     try:
         yield
     finally:
-        del spread_for_now.factors
+        del spread_for_now.factors, spread_for_now.multiples
         parameter.__class__ = kind
 
 
@@ -84,28 +123,22 @@ def _masked(value: Any) -> Any:
     """Return a parameter that is masked as an ordinary tensor, anything else as it is."""
     if not isinstance(value, Spread) or not value.factors:
         return value
-    return _ordinary(value, 0, len(value))
+    return _ordinary(value, slice(None), None)
 
 
-def _ordinary(weight: Spread, start: int, stop: int, out: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
+def _ordinary(weight: Spread, rows: slice | Tensor, inputs: Tensor | None) -> Tensor:
     """Return some rows as an ordinary tensor, masked.
 
     Args:
         weight: the whole.
-        start: the first row.
-        stop: behind the last one.
-        out: the memory to use.
+        rows: which.
         inputs: those that are not masked, to leave out the others.
     """
-    rows = weight[start:stop]
-    if inputs is None:
-        result = torch.empty(rows.shape, dtype=rows.dtype, device=rows.device) if out is None else out[: stop - start]
-        result.copy_(rows)
-    else:
-        result = rows[:, inputs]
+    result = weight[rows]
+    result = result.clone() if inputs is None else result[:, inputs]
     for factor in weight.factors:
         if inputs is None or not _of_inputs(factor):
-            result.mul_(factor[start:stop] if len(factor) > 1 else factor)
+            result.mul_(factor[rows] if len(factor) > 1 else factor)
     return result
 
 
@@ -125,13 +158,24 @@ def _by_rows(
 ) -> Tensor:
     """Run a linear layer or a convolution a few outputs at a time, without the inputs that are masked."""
     channels = x.ndim - 1 - (weight.ndim - 2)  # which dimension, of the input and of the result
-    inputs = _inputs_used(weight) if x.numel() >= _POSITIONS * x.shape[channels] else None
+    inputs = _inputs_used(weight)
     x = x if inputs is None else x.index_select(channels, inputs)
-    pieces = [
-        func(x, rows, None if bias is None else bias[start:stop], *args, **options)
-        for start, stop, rows in _pieces(weight, inputs)
-    ]
-    return torch.cat(pieces, channels)
+    size = (weight.shape[1] if inputs is None else len(inputs)) * math.prod(weight.shape[2:])
+    pieces = [func(x, _ordinary(weight, rows, inputs), None, *args, **options) for rows in _rows(weight, size)]
+    result = torch.cat(pieces, channels)
+    over = [-1] + [1] * (weight.ndim - 2)
+    if weight.multiples is not None:
+        result = result.index_select(channels, weight.multiples.of).mul_(weight.multiples.times.reshape(over))
+    return result if bias is None else result.add_(bias.reshape(over))
+
+
+def _rows(weight: Spread, size: int) -> Iterator[slice | Tensor]:
+    """Iterate over the rows to compute, ``size`` numbers each, as many at a time as the processor's cache holds."""
+    count = max(1, _PIECE // size)
+    computed = None if weight.multiples is None else weight.multiples.computed
+    for start in range(0, len(weight) if computed is None else len(computed), count):
+        some = slice(start, start + count)
+        yield some if computed is None else computed[some]
 
 
 def _inputs_used(weight: Spread) -> Tensor | None:
@@ -140,14 +184,3 @@ def _inputs_used(weight: Spread) -> Tensor | None:
     for factor in filter(_of_inputs, weight.factors):
         used &= factor.reshape(-1) != 0
     return None if bool(used.all()) or not bool(used.any()) else used.nonzero()[:, 0]
-
-
-def _pieces(weight: Spread, inputs: Tensor | None) -> Iterator[tuple[int, int, Tensor]]:
-    """Iterate over all rows: first, last + 1 and their values for ``inputs``, which the next ones may replace."""
-    width = weight.shape[1] if inputs is None else len(inputs)
-    count = max(1, _PIECE // (width * math.prod(weight.shape[2:])))
-    shape = (min(count, len(weight)), *weight.shape[1:])
-    memory = torch.empty(shape, dtype=weight.dtype, device=weight.device) if inputs is None else None
-    for start in range(0, len(weight), count):
-        stop = min(start + count, len(weight))
-        yield start, stop, _ordinary(weight, start, stop, memory, inputs)

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from netadapt.errors import ModelError, did_you_mean
 from netadapt.network.attributes import Change, changed_attributes, followed
-from netadapt.network.spread import BIG, Spread, masked_in_use
+from netadapt.network.spread import BIG, Multiples, Spread, masked_in_use
 from netadapt.network.standalone import set_sizes
 
 if TYPE_CHECKING:
@@ -173,6 +174,10 @@ def _sliced(tensor: Tensor, positions: Mapping[int, NDArray[np.int64]]) -> Tenso
     picked = {axis: p for axis, p in positions.items() if len(p) < tensor.shape[axis]}
     if not picked:
         return tensor
+    if len(picked) == 1:
+        ((axis, kept),) = picked.items()
+        before: list[slice | Tensor] = [slice(None)] * axis
+        return tensor[(*before, torch.from_numpy(kept).to(tensor.device))]
     sizes = tensor.shape[: max(picked) + 1]
     mesh = np.ix_(*(picked.get(axis, np.arange(size)) for axis, size in enumerate(sizes)))
     return tensor[tuple(torch.from_numpy(p).to(tensor.device) for p in mesh)]
@@ -259,16 +264,32 @@ def check_version(network: Network, module: nn.Module, there: Masks) -> None:
             )
 
 
+@dataclass(frozen=True)
+class _Masking:
+    """What a tensor of a module must do so that units that are gone are ignored.
+
+    Attributes:
+        factors: zeros and ones for the axes where such units enter.
+        rows: of a weight the rows, ``(rows,)`` bool, that make what stays, ``None`` if all do or rows are inputs.
+    """
+
+    factors: list[Tensor]
+    rows: Tensor | None
+
+
 def mask_consumers(network: Network, module: nn.Module, kept: Kept) -> None:
     """Make every consumer in ``module`` ignore, in place, the units that are not ``kept``: the oracle of `shrink`."""
+    tensors = tensors_of(module)
     with torch.no_grad():
-        for _, tensor, factors in _consumed(network, module, kept):
-            for factor in factors:
-                tensor.mul_(factor)
+        for name, masking in _maskings(network, module, kept).items():
+            for factor in masking.factors:
+                tensors[name].mul_(factor)
 
 
 @contextlib.contextmanager
-def masked(network: Network, module: nn.Module, kept: Kept, skip: Set[str] = frozenset()) -> Iterator[None]:
+def masked(
+    network: Network, module: nn.Module, kept: Kept, skip: Set[str] = frozenset(), *, sparing: bool = False
+) -> Iterator[None]:
     """Let the consumers in ``module`` use masked weights for a while, see `mask_consumers`, then their own again.
 
     Args:
@@ -276,39 +297,46 @@ def masked(network: Network, module: nn.Module, kept: Kept, skip: Set[str] = fro
         module: whose weights are masked; not those that ``skip`` names.
         kept: as in `shrink`.
         skip: names of tensors.
+        sparing: let the units that are ignored be multiples of others, which costs little. Whatever they are, they
+            must not matter; but the module is then another one than ``module``.
     """
+    tensors = tensors_of(module)
     with contextlib.ExitStack() as stack:
-        for name, tensor, factors in _consumed(network, module, kept):
+        for name, masking in _maskings(network, module, kept).items():
             if name not in skip:
-                stack.enter_context(_masked_tensor(tensor, factors))
+                stack.enter_context(_masked_tensor(tensors[name], masking, sparing))
         yield
 
 
 @contextlib.contextmanager
-def _masked_tensor(tensor: Tensor, factors: list[Tensor]) -> Iterator[None]:
-    if isinstance(tensor, nn.Parameter) and type(tensor) in (Spread, nn.Parameter) and tensor.numel() >= BIG:
-        with masked_in_use(tensor, factors):
+def _masked_tensor(tensor: Tensor, masking: _Masking, sparing: bool) -> Iterator[None]:
+    rows = masking.rows if sparing else None
+    pays = rows is not None or (masking.factors and tensor.numel() >= BIG)
+    if pays and isinstance(tensor, nn.Parameter) and type(tensor) in (Spread, nn.Parameter):
+        with masked_in_use(tensor, masking.factors, None if rows is None else Multiples.of_kept(rows, tensor)):
             yield
         return
     own = tensor.data
-    tensor.data = functools.reduce(torch.mul, factors, own)
+    tensor.data = functools.reduce(torch.mul, masking.factors, own)
     try:
         yield
     finally:
         tensor.data = own
 
 
-def _consumed(network: Network, module: nn.Module, kept: Kept) -> list[tuple[str, Tensor, list[Tensor]]]:
-    """Return where units enter that are not ``kept``: tensors of ``module`` with factors of 0 and 1 for their axes."""
+def _maskings(network: Network, module: nn.Module, kept: Kept) -> dict[str, _Masking]:
+    """Return what the tensors of ``module`` must do so that units that are not ``kept`` are ignored."""
     inputs = {(use.tensor, use.axis) for group in network.groups for use in group.axes if use.role == "input"}
-    tensors, result = tensors_of(module), []
+    tensors, result = tensors_of(module), {}
     for name, axes in staying(network, module, kept).items():
         tensor = tensors[name]
-        factors = [
-            torch.from_numpy(mask).to(tensor).reshape([-1 if dim == axis else 1 for dim in range(tensor.ndim)])
-            for axis, mask in axes.items()
-            if (name, axis) in inputs
-        ]
-        if factors:
-            result.append((name, tensor, factors))
+        stays = {axis: torch.from_numpy(mask).to(tensor.device) for axis, mask in axes.items()}
+        result[name] = _Masking(
+            [
+                mask.to(tensor).reshape([-1 if dim == axis else 1 for dim in range(tensor.ndim)])
+                for axis, mask in stays.items()
+                if (name, axis) in inputs
+            ],
+            stays.get(0) if tensor.ndim > 1 and (name, 0) not in inputs else None,
+        )
     return result

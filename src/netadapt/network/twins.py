@@ -81,10 +81,16 @@ def _first_of_class(classes: Ints) -> Ints:
 
 
 @contextlib.contextmanager
-def masked(network: Network, module: nn.Module, kept: surgery.Kept) -> Iterator[None]:
+def masked(network: Network, module: nn.Module, kept: surgery.Kept, *, sparing: bool = False) -> Iterator[None]:
     """Let consumers ignore the units that are not ``kept`` for a while, those with standardised weights too.
 
     A zero in a weight that is standardised in forward changes its other entries; there the input is masked instead.
+
+    Args:
+        network: the traced network.
+        module: the original, or a copy of it with other weights.
+        kept: as in `surgery.shrink`.
+        sparing: see `surgery.masked`.
 
     Raises:
         ModelError: such a weight belongs to a module whose input is not known to be what is summed over.
@@ -96,7 +102,7 @@ def masked(network: Network, module: nn.Module, kept: surgery.Kept) -> Iterator[
                 mask = gone.get(use.tensor, {}).get(use.axis)
                 if use.role == "input" and use.tensor in network.standardised and mask is not None:
                     hooks += _mask_inputs(module, use.tensor, mask)
-        with surgery.masked(network, module, kept, skip=network.standardised):
+        with surgery.masked(network, module, kept, network.standardised, sparing=sparing):
             yield
     finally:
         for hook in hooks:
