@@ -56,7 +56,11 @@ def config(platform: str, seed: int, setup: Path | None = None, runs: Path = RUN
 
 
 def adapted(config: RunConfig) -> dict[str, Any]:
-    """Run an adaptation, or what remains of it; return ``adapted_to``, ``seed``, ``widths``, ``accuracy``, ``ratio``."""
+    """Run an adaptation, or what remains of it.
+
+    Returns:
+        ``adapted_to``, ``seed``, ``widths``, ``accuracy`` (test split), ``ratio`` (of latency).
+    """
     with opened(config) as adaptation:
         adaptation.finish()
         final = status(adaptation.folder.path)["final"]

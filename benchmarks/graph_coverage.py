@@ -1,6 +1,7 @@
 """Traces and cuts many architectures, side by side with Torch-Pruning; each in a process of its own.
 
     OMP_NUM_THREADS=1 python benchmarks/graph_coverage.py [--only PATTERN] [--part 1/2] [--limit-s 1500]
+        [--processor-s 60]
     OMP_NUM_THREADS=1 python benchmarks/graph_coverage.py --list
 
 Times are processor times: with several cores, run several parts side by side. The same command goes on where it
@@ -19,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -56,16 +58,16 @@ def tools() -> dict[str, str]:
     return {"ours": source_version(), "theirs": f"torch-pruning-{version('torch-pruning')}"}
 
 
-def run_one(name: str, tool: str, folder: str) -> dict[str, Any]:
+def run_one(name: str, tool: str, folder: str, limits: Limits) -> dict[str, Any]:
     """Run one network through one tool, keep the result and return it."""
     work = {"ours": ours, "theirs": theirs}[tool]
-    found = isolated(partial(work, name, SEED), LIMITS)
+    found = isolated(partial(work, name, SEED), limits)
     document = {"name": name, "tool": folder, **found, **provenance()}
     write(path_of(name, folder), document)
     return document
 
 
-def sweep(wanted: Sequence[str], which: Sequence[str], again: bool, limit_s: float) -> int:
+def sweep(wanted: Sequence[str], which: Sequence[str], again: bool, limit_s: float, limits: Limits = LIMITS) -> int:
     """Run all networks that have no result yet; returns how many are left when the time is over."""
     began, folders, left = time.monotonic(), tools(), 0
     for name in wanted:
@@ -75,7 +77,7 @@ def sweep(wanted: Sequence[str], which: Sequence[str], again: bool, limit_s: flo
             if time.monotonic() - began > limit_s:
                 left += 1
                 continue
-            print(f"{name:<50} {tool:<6} {line(run_one(name, tool, folders[tool]))}", flush=True)
+            print(f"{name:<50} {tool:<6} {line(run_one(name, tool, folders[tool], limits))}", flush=True)
     return left
 
 
@@ -121,6 +123,7 @@ def main() -> int:
     parser.add_argument("--tool", choices=("ours", "theirs"), help="run this one only; default both")
     parser.add_argument("--again", action="store_true", help="also what has a result")
     parser.add_argument("--limit-s", type=float, default=float("inf"), help="begin none after so many seconds")
+    parser.add_argument("--processor-s", type=int, default=LIMITS.processor_s, help="of one network; more is a failure")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="every N-th network from the I-th on")
     parser.add_argument("--list", action="store_true", help="list the networks and run nothing")
     given = parser.parse_args()
@@ -132,7 +135,8 @@ def main() -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"
     torch.set_num_threads(1)
     warm_up()
-    left = sweep(wanted, [given.tool] if given.tool else ["ours", "theirs"], given.again, given.limit_s)
+    tools_wanted = [given.tool] if given.tool else ["ours", "theirs"]
+    left = sweep(wanted, tools_wanted, given.again, given.limit_s, replace(LIMITS, processor_s=given.processor_s))
     print(f"{left} left; the same command goes on" if left else "every network has a result")
     return 0
 
