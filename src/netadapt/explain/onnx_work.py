@@ -11,8 +11,8 @@ import onnx
 
 from netadapt.errors import UsageError
 from netadapt.explain.naming import unmarked
+from netadapt.explain.onnx_products import Shape, products
 
-Shape = tuple[int, ...]
 _OPEN = -1  # a size that the file does not tell
 _UNKNOWN: Shape = (_OPEN,)  # of a value whose rank it does not tell either
 _MOST_BYTES = (1 << 31) - 1  # that protobuf reads
@@ -145,13 +145,10 @@ def _work(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> NodeWork:
     if any(_OPEN in shapes.get(name, _UNKNOWN) for name in names):
         return NodeWork(_channels(source), _channels(result), 0, 0, 0, known=False)
     elements = sum(math.prod(shapes[name]) for name in names)
-    if node.op_type == "Conv" and min(len(source), len(result)) > 2:
-        kernel = shapes[node.input[1]]
-        area = math.prod(kernel[2:]) * result[0] * math.prod(result[2:])
-        return NodeWork(source[1], result[1], kernel[1], area, elements)
-    if node.op_type in ("Gemm", "MatMul") and source and result:
-        return NodeWork(source[-1], result[-1], source[-1], math.prod(result[:-1]), elements)
-    return NodeWork(_channels(source), _channels(result), 0, 0, elements)
+    found = products(node, [shapes.get(name, ()) for name in node.input], result)
+    if found is None:
+        return NodeWork(_channels(source), _channels(result), 0, 0, elements)
+    return NodeWork(found.inputs, found.outputs, found.fan_in, found.area, elements)
 
 
 def _channels(shape: Sequence[int]) -> int:
