@@ -190,6 +190,14 @@ def _attention(change: Change) -> Attributes:
     return {"num_heads": rows // original.head_dim, "embed_dim": features, **inputs}
 
 
+def _recurrent(change: Change) -> Attributes:
+    """Every hidden unit has a row for each gate."""
+    original, (rows, inputs) = change.original, change.shape("weight_ih_l0")
+    assert isinstance(original, nn.RNNBase)
+    gates = original.get_parameter("weight_ih_l0").shape[0] // original.hidden_size
+    return {"input_size": inputs, "hidden_size": rows // gates}
+
+
 register_attribute_fixer(_ConvNd, _convolution, attributes=("in_channels", "out_channels", "groups"))
 register_attribute_fixer(_NormBase, _norm, attributes=("num_features",))
 register_attribute_fixer(_InstanceNorm, _norm, attributes=("num_features",), channels=True)
@@ -208,4 +216,5 @@ register_attribute_fixer(nn.MultiheadAttention, _attention, attributes=("num_hea
 register_attribute_fixer(
     nn.Embedding, lambda change: {"embedding_dim": change.shape("weight")[1]}, attributes=("embedding_dim",)
 )
+register_attribute_fixer(nn.RNNBase, _recurrent, attributes=("input_size", "hidden_size"))
 register_attribute_fixer(ZeroPadShortcut, _zero_pad_shortcut, attributes=("pad_before", "pad_after"), channels=True)
