@@ -100,7 +100,8 @@ def _outputs(module: nn.Module, inputs: Any, training: bool, seed: int = 0) -> t
 def _random_states(devices: Sequence[int]) -> list[object]:
     """Return the states of all generators that a forward pass may draw from."""
     states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
-    return [*(state.numpy().tobytes() for state in states), random.getstate(), repr(np.random.get_state())]
+    numbers: Any = np.random.get_state()
+    return [*(state.numpy().tobytes() for state in states), random.getstate(), numbers[1].tobytes(), numbers[2:]]
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map
 BIG = 500_000  # numbers; a smaller tensor is an ordinary one
 _POOL, _LEAST_STEP = 100_000, 7
 _PIECE = 500_000  # numbers at a time: they stay in the processor's cache
+_POSITIONS, _FEW = 64, 0.25  # picking the inputs that are not masked pays from so many on, or where so few are left
 
 _BY_ROWS = {F.linear, torch.conv1d, torch.conv2d, torch.conv3d}
 
@@ -126,16 +127,20 @@ def _masked(value: Any) -> Any:
     return _ordinary(value, slice(None), None)
 
 
-def _ordinary(weight: Spread, rows: slice | Tensor, inputs: Tensor | None) -> Tensor:
+def _ordinary(weight: Spread, rows: slice | Tensor, inputs: Tensor | None, memory: Tensor | None = None) -> Tensor:
     """Return some rows as an ordinary tensor, masked.
 
     Args:
         weight: the whole.
         rows: which.
         inputs: those that are not masked, to leave out the others.
+        memory: to use for all inputs, at least so many rows.
     """
     result = weight[rows]
-    result = result.clone() if inputs is None else result[:, inputs]
+    if inputs is not None:
+        result = result[:, inputs]
+    else:
+        result = result.clone() if memory is None else memory[: len(result)].copy_(result)
     for factor in weight.factors:
         if inputs is None or not _of_inputs(factor):
             result.mul_(factor[rows] if len(factor) > 1 else factor)
@@ -159,9 +164,16 @@ def _by_rows(
     """Run a linear layer or a convolution a few outputs at a time, without the inputs that are masked."""
     channels = x.ndim - 1 - (weight.ndim - 2)  # which dimension, of the input and of the result
     inputs = _inputs_used(weight)
+    if inputs is not None and x.numel() < _POSITIONS * x.shape[channels] and len(inputs) > _FEW * x.shape[channels]:
+        inputs = None
     x = x if inputs is None else x.index_select(channels, inputs)
-    size = (weight.shape[1] if inputs is None else len(inputs)) * math.prod(weight.shape[2:])
-    pieces = [func(x, _ordinary(weight, rows, inputs), None, *args, **options) for rows in _rows(weight, size)]
+    width = weight.shape[1] if inputs is None else len(inputs)
+    at_a_time = max(1, _PIECE // (width * math.prod(weight.shape[2:])))
+    # new memory for each piece would cost more than to fill it
+    memory = weight.new_empty((at_a_time, *weight.shape[1:])) if inputs is None else None
+    pieces = [
+        func(x, _ordinary(weight, rows, inputs, memory), None, *args, **options) for rows in _rows(weight, at_a_time)
+    ]
     result = torch.cat(pieces, channels)
     over = [-1] + [1] * (weight.ndim - 2)
     if weight.multiples is not None:
@@ -169,12 +181,11 @@ def _by_rows(
     return result if bias is None else result.add_(bias.reshape(over))
 
 
-def _rows(weight: Spread, size: int) -> Iterator[slice | Tensor]:
-    """Iterate over the rows to compute, ``size`` numbers each, as many at a time as the processor's cache holds."""
-    count = max(1, _PIECE // size)
+def _rows(weight: Spread, at_a_time: int) -> Iterator[slice | Tensor]:
+    """Iterate over the rows to compute, as many at a time as the processor's cache holds."""
     computed = None if weight.multiples is None else weight.multiples.computed
-    for start in range(0, len(weight) if computed is None else len(computed), count):
-        some = slice(start, start + count)
+    for start in range(0, len(weight) if computed is None else len(computed), at_a_time):
+        some = slice(start, start + at_a_time)
         yield some if computed is None else computed[some]
 
 
