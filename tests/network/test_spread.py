@@ -166,6 +166,21 @@ def test_what_multiples_of_rows_would_give_is_given(side, bias):
     assert torch.allclose(got, F.linear(x[..., 0, 0], rows[:, :, 0, 0], bias), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_grouped_convolutions_compute_the_same_rows_of_every_group(alike):
+    weight = nn.Parameter(torch.randn(60, 20, 3, 3, dtype=torch.float64), requires_grad=False)
+    kept = (torch.arange(20) % 4 == 1).repeat(3) if alike else torch.arange(60) % 7 == 1
+    bias, inputs = torch.randn(60, dtype=torch.float64), (torch.rand(1, 20, 1, 1) < 0.4).double()
+    multiples = Multiples.of_kept(kept, weight)
+    x = torch.randn(2, 60, 5, 4, dtype=torch.float64)
+    plain = F.conv2d(x, weight.detach() * inputs, bias, 1, 1, 1, 3)
+    with masked_in_use(weight, [inputs], multiples):
+        got = F.conv2d(x, weight, bias, 1, 1, 1, 3)
+    assert torch.allclose(got[:, kept], plain[:, kept], rtol=1e-11, atol=1e-11)
+    same = torch.isclose(got, plain).all((0, 2, 3))
+    assert torch.equal(same, kept) if alike else bool(same.all())
+
+
 def test_units_that_are_ignored_are_multiples_of_others_and_do_not_matter(attentive):
     bench, ones = prepare(attentive), torch.ones(1, WIDE).double()
     kept = {g.name: range(0, g.width, 8) for g in attentive.groups}

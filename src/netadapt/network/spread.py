@@ -76,8 +76,12 @@ class Spread(nn.Parameter):
         with torch._C.DisableTorchFunctionSubclass():
             if func.__name__ == "__get__" and not isinstance(result := func(*args), Tensor):
                 return result  # a shape, a device, ...: what need not be masked
-            if func in _BY_ROWS and len(args) > 1 and isinstance(args[1], Spread) and _groups(args, options) == 1:
-                return _by_rows(func, _masked(args[0]), args[1], *map(_masked, args[2:]), **options)
+            if func in _BY_ROWS and len(args) > 1 and isinstance(args[1], Spread):
+                groups, call = _groups(args, options), (_masked(args[0]), args[1], *map(_masked, args[2:]))
+                if groups == 1:
+                    return _by_rows(func, *call, **options)
+                if _alike_in_groups(args[1].multiples, groups):
+                    return _by_groups(func, groups, *call, **options)
             arguments = tree_map(_masked, (args, options))
             try:
                 return func(*arguments[0], **arguments[1])
@@ -174,7 +178,40 @@ def _by_rows(
     pieces = [
         func(x, _ordinary(weight, rows, inputs, memory), None, *args, **options) for rows in _rows(weight, at_a_time)
     ]
-    result = torch.cat(pieces, channels)
+    return _with_multiples(torch.cat(pieces, channels), channels, weight, bias)
+
+
+def _by_groups(
+    func: Callable[..., Tensor],
+    groups: int,
+    x: Tensor,
+    weight: Spread,
+    bias: Tensor | None = None,
+    *args: Any,
+    **options: Any,
+) -> Tensor:
+    """Run a grouped convolution with the rows to compute, as many in each group, and the inputs that are not masked."""
+    assert weight.multiples is not None
+    channels = x.ndim - 1 - (weight.ndim - 2)
+    inputs = _inputs_used(weight)
+    if inputs is not None:
+        firsts = torch.arange(groups, device=x.device)[:, None] * weight.shape[1]
+        x = x.index_select(channels, (firsts + inputs).reshape(-1))
+    result = func(x, _ordinary(weight, weight.multiples.computed, inputs), None, *args, **options)
+    return _with_multiples(result, channels, weight, bias)
+
+
+def _alike_in_groups(multiples: Multiples | None, groups: int) -> bool:
+    """Tell whether the same rows of every group of a convolution are computed."""
+    if multiples is None or len(multiples.computed) % groups:
+        return False
+    size = len(multiples.of) // groups
+    local = multiples.computed.reshape(groups, -1) - torch.arange(groups, device=multiples.of.device)[:, None] * size
+    return bool((local == local[0]).all())
+
+
+def _with_multiples(result: Tensor, channels: int, weight: Spread, bias: Tensor | None) -> Tensor:
+    """Return what was computed with its multiples, and the bias added."""
     over = [-1] + [1] * (weight.ndim - 2)
     if weight.multiples is not None:
         result = result.index_select(channels, weight.multiples.of).mul_(weight.multiples.times.reshape(over))
