@@ -155,6 +155,10 @@ def main() -> None:
     parser.add_argument("--second", default=PLATFORMS[1])
     given = parser.parse_args()
     platforms = (given.first, given.second)
+    if given.seeds < 2 or given.first == given.second:
+        parser.error(
+            "give 2 seeds or more, and two platforms: an interval needs several values, a comparison two sides"
+        )
     results = []
     for seed in range(given.seeds):
         for platform in platforms:

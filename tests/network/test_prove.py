@@ -6,8 +6,10 @@ from torch import nn
 
 from netadapt.errors import ModelError
 from netadapt.network import bench, trace
+from netadapt.network import labels as L
 from netadapt.network.bench import prepare
 from netadapt.network.prove import prove
+from netadapt.network.rules import RULES
 
 IMAGE = torch.randn(1, 3, 8, 8)
 
@@ -52,6 +54,40 @@ def test_culprits_are_found_where_a_network_is_expensive_to_run(loud, monkeypatc
     monkeypatch.setattr(bench, "_EXPENSIVE_MACS", 0)
     network = trace(net(1, 5, loud=loud), IMAGE, prove=False)
     assert prepare(network).expensive and set(prove(network, prepare(network)).failures) == {"2", "10"}
+
+
+class Places(nn.Module):
+    """Silences the last quarter of as many channels as it was made for."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self._heard = width * 3 // 4
+
+    def forward(self, x):
+        return x * (torch.arange(x.shape[1]) < self._heard).to(x)[:, None, None]
+
+
+@pytest.mark.parametrize("width", [8, 12, 20, 32, 36, 40, 44, 64, 100, 256, 600])
+def test_what_depends_on_places_is_found_where_little_is_kept(width, monkeypatch):
+    monkeypatch.setattr(bench, "_EXPENSIVE_MACS", 0)
+    network = trace(nn.Sequential(nn.Conv2d(3, width, 1), nn.ReLU(), Places(width), nn.Conv2d(width, 4, 1)), IMAGE)
+    assert network.groups == ()
+
+
+class Loudest(nn.Module):
+    """Normalises every channel and adds the loudest of them to all; ``amax`` ignores copies."""
+
+    def forward(self, x):
+        x = x / (x * x).sum((2, 3), keepdim=True).sqrt()
+        return x + x.amax(1, keepdim=True)
+
+
+@pytest.mark.parametrize("expensive_macs", [0, 1e15])
+def test_a_leak_through_a_maximum_of_normalised_channels_is_found(expensive_macs, monkeypatch):
+    monkeypatch.setattr(bench, "_EXPENSIVE_MACS", expensive_macs)
+    net = nn.Sequential(nn.Conv2d(3, 24, 3, bias=False), Loudest(), nn.Conv2d(24, 4, 1))
+    monkeypatch.setitem(RULES, "amax", (lambda op: L.none(op.shape), None))
+    assert trace(net, torch.randn(1, 3, 8, 8)).groups == ()
 
 
 def test_zero_scales_hide_nothing():

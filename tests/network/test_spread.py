@@ -153,7 +153,7 @@ def test_what_multiples_of_rows_would_give_is_given(side, bias):
     weight = nn.Parameter(torch.randn(300, 200, 3, 3, dtype=torch.float64), requires_grad=False)
     kept, inputs = torch.rand(300) < 0.2, (torch.rand(1, 200, 1, 1) < 0.3).double()
     multiples = Multiples.of_kept(kept, weight)
-    rows = weight.detach()[multiples.computed][multiples.of] * multiples.times.reshape(-1, 1, 1, 1)
+    rows = (weight.detach()[multiples.computed][multiples.of] * multiples.times.reshape(2, -1, 1, 1, 1)).sum(0)
     assert torch.equal(rows[kept], weight.detach()[kept]) and rows.unique(dim=0).shape[0] == 300
     x = torch.randn(2, 200, side, side, dtype=torch.float64)
     with masked_in_use(weight, [inputs], multiples):
@@ -179,6 +179,14 @@ def test_grouped_convolutions_compute_the_same_rows_of_every_group(alike):
     assert torch.allclose(got[:, kept], plain[:, kept], rtol=1e-11, atol=1e-11)
     same = torch.isclose(got, plain).all((0, 2, 3))
     assert torch.equal(same, kept) if alike else bool(same.all())
+
+
+def test_groups_may_be_named():
+    weight = nn.Parameter(torch.randn(60, 20, 3, 3, dtype=torch.float64), requires_grad=False)
+    x, kept = torch.randn(2, 60, 5, 4, dtype=torch.float64), (torch.arange(20) % 4 == 1).repeat(3)
+    with masked_in_use(weight, [], Multiples.of_kept(kept, weight)):
+        got = F.conv2d(x, weight, bias=None, padding="same", groups=3)
+    assert torch.allclose(got[:, kept], F.conv2d(x, weight.detach(), padding=1, groups=3)[:, kept])
 
 
 def test_units_that_are_ignored_are_multiples_of_others_and_do_not_matter(attentive):

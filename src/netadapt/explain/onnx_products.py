@@ -1,4 +1,4 @@
-"""Multiply-accumulates of the ONNX operations that have some, for `onnx_work.py`; one short function per family."""
+"""Multiply-accumulates of ONNX convolutions and products, for `onnx_work.py`; one short function per family."""
 
 from __future__ import annotations
 
@@ -69,11 +69,16 @@ def _product(node: onnx.NodeProto, inputs: Sequence[Shape], result: Shape) -> Pr
 
 
 def _einsum(node: onnx.NodeProto, inputs: Sequence[Shape], result: Shape) -> Products | None:
-    """Count one multiply-accumulate for each combination of all letters; an ellipsis is not counted."""
+    """Count one for each combination of letters where two or more are multiplied and summed; no ellipsis is counted."""
     equation = next(attribute.s.decode() for attribute in node.attribute if attribute.name == "equation")
     terms, arrow, out = equation.replace(" ", "").partition("->")
     sides = terms.split(",")
-    if not arrow or "." in equation or any(len(t) != len(s) for t, s in zip(sides, inputs, strict=True)):
+    if (
+        not arrow
+        or len(sides) < 2
+        or "." in equation
+        or any(len(t) != len(s) for t, s in zip(sides, inputs, strict=True))
+    ):
         return None
     sizes: Mapping[str, int] = dict(pair for t, s in zip(sides, inputs, strict=True) for pair in zip(t, s, strict=True))
     summed = math.prod(size for letter, size in sizes.items() if letter not in out)

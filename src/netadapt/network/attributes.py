@@ -192,10 +192,9 @@ def _attention(change: Change) -> Attributes:
 
 def _recurrent(change: Change) -> Attributes:
     """Every hidden unit has a row for each gate."""
-    original, (rows, inputs) = change.original, change.shape("weight_ih_l0")
-    assert isinstance(original, nn.RNNBase)
-    gates = original.get_parameter("weight_ih_l0").shape[0] // original.hidden_size
-    return {"input_size": inputs, "hidden_size": rows // gates}
+    assert isinstance(change.original, nn.RNNBase)
+    rows, inputs = change.shape("weight_ih_l0")
+    return {"input_size": inputs, "hidden_size": rows // {"LSTM": 4, "GRU": 3}.get(change.original.mode, 1)}
 
 
 register_attribute_fixer(_ConvNd, _convolution, attributes=("in_channels", "out_channels", "groups"))

@@ -100,29 +100,30 @@ def _outputs(module: nn.Module, inputs: Any, training: bool, seed: int = 0) -> t
 def _random_states(devices: Sequence[int]) -> list[object]:
     """Return the states of all generators that a forward pass may draw from."""
     states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
-    numbers: Any = np.random.get_state()
-    return [*(state.numpy().tobytes() for state in states), random.getstate(), numbers[1].tobytes(), numbers[2:]]
+    numbers: Any = np.random.get_state(legacy=False)
+    values = [v.tobytes() if isinstance(v, np.ndarray) else v for v in numbers["state"].values()]
+    return [*(state.numpy().tobytes() for state in states), random.getstate(), values, numbers["gauss"]]
 
 
 @contextlib.contextmanager
 def _mode(module: nn.Module, training: bool) -> Iterator[None]:
     """Put a module in eval or train mode without dropout for a while; then restore modes and buffers."""
     was = [(part, part.training) for part in module.modules()]
-    shares = [(part, part.dropout) for part in module.modules() if isinstance(part, nn.MultiheadAttention)]
+    shares = [(p, p.dropout) for p in module.modules() if isinstance(p, nn.MultiheadAttention | nn.RNNBase)]
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     module.train(training)
     for part in module.modules():
         if isinstance(part, _DropoutNd) or type(part).__name__ in _STOCHASTIC_DEPTH:
             part.eval()
-    for attention, _ in shares:
-        attention.dropout = 0.0
+    for owner, _ in shares:
+        owner.dropout = 0.0
     try:
         yield
     finally:
         for part, mode in was:
             part.training = mode
-        for attention, share in shares:
-            attention.dropout = share
+        for owner, share in shares:
+            owner.dropout = share
         for buffer, value in buffers:
             if not torch.equal(buffer, value):
                 buffer.copy_(value)

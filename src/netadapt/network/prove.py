@@ -33,7 +33,7 @@ _Outputs = Mapping[str, list[Tensor]]  # by mode
 SINGLE = 2  # the attempt with one unit of every group
 # Of the effect of the masking, of the outputs: instance norms of nearly constant channels amplify rounding to 4e-12.
 RELATIVE, ABSOLUTE = 1e-7, 1e-11
-_PART, _SMALL_PART = 2, 12  # the random cut leaves a half of the units to a quarter; less of what is expensive to run
+_FEW, _SHARE = 16, 24  # of what is expensive to run: so many units, or that part of them; a quarter of few
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _culprits(bench: Bench, groups: Sequence[ChannelGroup], attempt: int, *, run
     return found or {g.name: together for g in groups}
 
 
-def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int, part: int) -> tuple[int, ...]:
+def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int, thrifty: bool) -> tuple[int, ...]:
     """Return units to keep: first a random part, unlike in every group, then a run at the beginning, then one.
 
     What fails with a single unit only has a minimum of two: no attempt but the last keeps less. Of ``units``, what is
@@ -140,7 +140,7 @@ def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int, p
         units: which it still has.
         attempt: 0, 1 or `SINGLE`.
         number: of the group: seed of the random part.
-        part: the random part is between the ``part``-th and half of that.
+        thrifty: take few in the first attempt, one of each of so many stretches: all places are seen.
     """
     width = len(units)
     if attempt == SINGLE:
@@ -148,7 +148,10 @@ def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int, p
     if attempt == 1:
         return tuple(units[: max(min(2, group.width - 1), width * 2 // 5)])
     rng, fewest = np.random.default_rng([number, width]), min(3, group.width - 1)
-    count = int(rng.integers(max(fewest, width // (2 * part)), max(fewest, width // part) + 1))
+    if thrifty:
+        few = max(min(4, group.width - 1), width // _SHARE, min(width // 4, _FEW))
+        return tuple(units[rng.choice(stretch)] for stretch in np.array_split(np.arange(width), few))
+    count = int(rng.integers(max(fewest, width // 4), max(fewest, width // 2) + 1))
     return tuple(units[i] for i in sorted(rng.choice(width, count, replace=False).tolist()))
 
 
@@ -168,8 +171,7 @@ def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int, *, ru
     classes = {g.name: twins.classes_of(g.name, g.width) for g in groups if g.inexact}
     if few := [name for name, found in classes.items() if found.max() + 1 < twins.FEWEST_CLASSES]:
         return Failure(f"{network.group(few[0]).width} units cannot be copies of {twins.FEWEST_CLASSES} or more")
-    part = _SMALL_PART if bench.expensive else _PART
-    kept = {g.name: _cut(g, have[g.name], attempt, i, part) for i, g in enumerate(exact)}
+    kept = {g.name: _cut(g, have[g.name], attempt, i, bench.expensive) for i, g in enumerate(exact)}
     kept |= {name: twins.one_of_each(found, last=attempt > 0) for name, found in classes.items()}
     modes = (runs_in,) if runs_in else bench.modes if attempt == 0 else ("eval",)
     got, mode = dict[str, list[Tensor]](), ""

@@ -29,12 +29,14 @@ _BY_ROWS = {F.linear, torch.conv1d, torch.conv2d, torch.conv3d}
 
 @dataclass(frozen=True)
 class Multiples:
-    """Rows of a weight as multiples of some of them: what a layer makes of the others need not be computed.
+    """Rows of a weight as sums of multiples of two others: what a layer makes of them need not be computed.
+
+    Two, because a layer that is normalised in forward forgets a factor: a multiple of one row would be its copy.
 
     Attributes:
         computed: the rows to compute, ``(n,)``.
-        of: for every row the position in ``computed`` of the one that it is a multiple of, ``(rows,)``.
-        times: and the factor, ``(rows,)``.
+        of: for every row the positions in ``computed`` of the two, ``(2, rows)``.
+        times: and their factors, ``(2, rows)``.
     """
 
     computed: Tensor
@@ -43,7 +45,7 @@ class Multiples:
 
     @classmethod
     def of_kept(cls, kept: Tensor, like: Tensor) -> Multiples:
-        """Let the rows that are not ``kept`` be multiples of those, each by a factor of its own from 0.5 to 1.5.
+        """Let the rows that are not ``kept`` be sums of multiples of those, each with factors of its own.
 
         Args:
             kept: which rows stay as they are, bool ``(rows,)``, at least one.
@@ -51,9 +53,10 @@ class Multiples:
         """
         rows = torch.arange(len(kept), device=like.device)
         computed = rows[kept]
-        of = torch.where(kept, kept.cumsum(0) - 1, rows % len(computed))
-        times = torch.where(kept, 1.0, 0.5 + (rows * 0.618034) % 1)
-        return cls(computed, of, times.to(like))
+        first = torch.where(kept, kept.cumsum(0) - 1, rows % len(computed))
+        times = 0.5 + (rows * 0.618034) % 1
+        both = torch.stack([torch.where(kept, 1.0, times), torch.where(kept, 0.0, 2.0 - times)])
+        return cls(computed, torch.stack([first, (first + 1) % len(computed)]), both.to(like))
 
 
 class Spread(nn.Parameter):
@@ -184,6 +187,7 @@ def _by_rows(
 def _by_groups(
     func: Callable[..., Tensor],
     groups: int,
+    /,
     x: Tensor,
     weight: Spread,
     bias: Tensor | None = None,
@@ -205,7 +209,7 @@ def _alike_in_groups(multiples: Multiples | None, groups: int) -> bool:
     """Tell whether the same rows of every group of a convolution are computed."""
     if multiples is None or len(multiples.computed) % groups:
         return False
-    size = len(multiples.of) // groups
+    size = multiples.of.shape[1] // groups
     local = multiples.computed.reshape(groups, -1) - torch.arange(groups, device=multiples.of.device)[:, None] * size
     return bool((local == local[0]).all())
 
@@ -214,7 +218,9 @@ def _with_multiples(result: Tensor, channels: int, weight: Spread, bias: Tensor 
     """Return what was computed with its multiples, and the bias added."""
     over = [-1] + [1] * (weight.ndim - 2)
     if weight.multiples is not None:
-        result = result.index_select(channels, weight.multiples.of).mul_(weight.multiples.times.reshape(over))
+        pairs = zip(weight.multiples.of, weight.multiples.times, strict=True)
+        first, second = (result.index_select(channels, of).mul_(times.reshape(over)) for of, times in pairs)
+        result = first.add_(second)
     return result if bias is None else result.add_(bias.reshape(over))
 
 

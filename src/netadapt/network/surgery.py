@@ -297,8 +297,8 @@ def masked(
         module: whose weights are masked; not those that ``skip`` names.
         kept: as in `shrink`.
         skip: names of tensors.
-        sparing: let the units that are ignored be multiples of others, which costs little. Whatever they are, they
-            must not matter; but the module is then another one than ``module``.
+        sparing: let the units that are ignored be sums of multiples of others, which costs little. Whatever they are,
+            they must not matter; but the module is then another one than ``module``.
     """
     tensors = tensors_of(module)
     with contextlib.ExitStack() as stack:

@@ -142,6 +142,18 @@ def test_what_is_returned_stays():
     assert "its channels are the network's output" in {pinned.reason for pinned in network.pinned}
 
 
+def test_dropout_between_layers_hides_nothing_in_train_mode():
+    network = check(Recogniser(num_layers=2, dropout=0.3), 1)
+    assert network.proof.modes == ("eval", "train") and network.model.rnn.dropout == 0.3
+
+
+def test_parametrised_weights_stay_whole():
+    model = Recogniser()
+    nn.utils.parametrizations.weight_norm(model.rnn, "weight_ih_l0")
+    network = trace(model.eval(), picture())
+    assert network.shrink({})(picture()).shape == (7, 2, LETTERS)
+
+
 def test_a_projected_layer_stays_whole():
     model = Recogniser(proj_size=3)
     model.letters = nn.Linear(3, LETTERS)
