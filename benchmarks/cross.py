@@ -81,10 +81,9 @@ def measured(configs: Mapping[str, RunConfig], results: Sequence[Result], sessio
     """
     found: list[dict[str, Any]] = [dict(result, on={}) for result in results]
     for platform, base in configs.items():
-        reference, networks = measure_widths(base, [result["widths"] for result in results], sessions)
+        _, networks = measure_widths(base, [result["widths"] for result in results], sessions)
         for result, network in zip(found, networks, strict=True):
-            relative = network.median_ms / reference.median_ms if network.ratio is None else network.ratio
-            result["on"][platform] = {"latency_ms": network.median_ms, "relative": relative}
+            result["on"][platform] = {"latency_ms": network["latency_ms"], "relative": network["ratio"]}
     return found
 
 

@@ -50,17 +50,17 @@ def measure_together(cells: Sequence[Cell], sessions: int = SESSIONS, places: Pl
         ``ratio_half_width`` too.
     """
     widths = [_widths(cell, places) or {} for cell in cells]
-    reference, measured = measure_widths(load_config(places.setup(cells[0])), widths, sessions)
+    original, measured = measure_widths(load_config(places.setup(cells[0])), widths, sessions)
     return {
-        "original": _numbers(reference),
-        "cells": {cell.name: _with_ratio(m) for cell, m in zip(cells, measured, strict=True)},
+        "original": original,
+        "cells": {cell.name: numbers for cell, numbers in zip(cells, measured, strict=True)},
         "sessions": sessions,
     }
 
 
 def measure_widths(
     base: RunConfig, widths: Sequence[Mapping[str, int]], sessions: int
-) -> tuple[Measurement, list[Measurement]]:
+) -> tuple[dict[str, float], list[dict[str, float]]]:
     """Measure networks of some widths in one window of time on the platform of a configuration.
 
     Args:
@@ -69,7 +69,7 @@ def measure_widths(
         sessions: of the stopwatch, per network.
 
     Returns:
-        The original's measurement and theirs.
+        ``latency_ms`` and ``half_width_ms`` of the original and of each; of these ``ratio``, ``ratio_half_width`` too.
     """
     model, example_inputs = build_model(base)
     start = structure_of(base, model, example_inputs, None)
@@ -79,7 +79,7 @@ def measure_widths(
         original, *files = (platform.compile_widths(network, each, folder) for each in (network.widths, *widths))
         protocol = StopwatchProtocol(sessions=sessions, seconds=base.measure.seconds)
         reference, *measured = measure(platform, [original, *files], sentinel=original, protocol=protocol)
-    return reference, measured
+    return _numbers(reference), [_with_ratio(each) for each in measured]
 
 
 def _widths(cell: Cell, places: Places) -> dict[str, int] | None:

@@ -11,7 +11,7 @@ import onnx
 
 from netadapt.errors import UsageError
 from netadapt.explain.naming import unmarked
-from netadapt.explain.onnx_products import Shape, products
+from netadapt.explain.onnx_products import Products, Shape, products
 
 _OPEN = -1  # a size that the file does not tell
 _UNKNOWN: Shape = (_OPEN,)  # of a value whose rank it does not tell either
@@ -22,21 +22,14 @@ _FUSED_TYPES |= {"Sub", "Div", "BatchNormalization", "Identity", "Cast"}
 
 
 @dataclass(frozen=True)
-class NodeWork:
-    """What a node does with its channels.
+class NodeWork(Products):
+    """What a node does with its channels; ``fan_in`` is 0 for nodes without multiply-accumulates.
 
     Attributes:
-        inputs, outputs: channels.
-        fan_in: channels summed over by one output; 0 for nodes without multiply-accumulates.
-        area: multiply-accumulates per pair of an output and a channel summed over.
         elements: values read and written, weights included.
         known: whether the file tells all sizes; else channels that it does not tell are 0, and nothing is counted.
     """
 
-    inputs: int
-    outputs: int
-    fan_in: int
-    area: int
     elements: int
     known: bool = True
 
@@ -148,7 +141,7 @@ def _work(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> NodeWork:
     found = products(node, [shapes.get(name, ()) for name in node.input], result)
     if found is None:
         return NodeWork(_channels(source), _channels(result), 0, 0, elements)
-    return NodeWork(found.inputs, found.outputs, found.fan_in, found.area, elements)
+    return NodeWork(**vars(found), elements=elements)
 
 
 def _channels(shape: Sequence[int]) -> int:

@@ -269,21 +269,22 @@ class _Masking:
     """What a tensor of a module must do so that units that are gone are ignored.
 
     Attributes:
+        tensor: which.
         factors: zeros and ones for the axes where such units enter.
         rows: of a weight the rows, ``(rows,)`` bool, that make what stays, ``None`` if all do or rows are inputs.
     """
 
+    tensor: Tensor
     factors: list[Tensor]
     rows: Tensor | None
 
 
 def mask_consumers(network: Network, module: nn.Module, kept: Kept) -> None:
     """Make every consumer in ``module`` ignore, in place, the units that are not ``kept``: the oracle of `shrink`."""
-    tensors = tensors_of(module)
     with torch.no_grad():
-        for name, masking in _maskings(network, module, kept).items():
+        for masking in _maskings(network, module, kept).values():
             for factor in masking.factors:
-                tensors[name].mul_(factor)
+                masking.tensor.mul_(factor)
 
 
 @contextlib.contextmanager
@@ -300,17 +301,16 @@ def masked(
         sparing: let the units that are ignored be sums of multiples of others, which costs little. Whatever they are,
             they must not matter; but the module is then another one than ``module``.
     """
-    tensors = tensors_of(module)
     with contextlib.ExitStack() as stack:
         for name, masking in _maskings(network, module, kept).items():
             if name not in skip:
-                stack.enter_context(_masked_tensor(tensors[name], masking, sparing))
+                stack.enter_context(_masked_tensor(masking, sparing))
         yield
 
 
 @contextlib.contextmanager
-def _masked_tensor(tensor: Tensor, masking: _Masking, sparing: bool) -> Iterator[None]:
-    rows = masking.rows if sparing else None
+def _masked_tensor(masking: _Masking, sparing: bool) -> Iterator[None]:
+    tensor, rows = masking.tensor, masking.rows if sparing else None
     pays = rows is not None or (masking.factors and tensor.numel() >= BIG)
     if pays and isinstance(tensor, nn.Parameter) and type(tensor) in (Spread, nn.Parameter):
         with masked_in_use(tensor, masking.factors, None if rows is None else Multiples.of_kept(rows, tensor)):
@@ -332,6 +332,7 @@ def _maskings(network: Network, module: nn.Module, kept: Kept) -> dict[str, _Mas
         tensor = tensors[name]
         stays = {axis: torch.from_numpy(mask).to(tensor.device) for axis, mask in axes.items()}
         result[name] = _Masking(
+            tensor,
             [
                 mask.to(tensor).reshape([-1 if dim == axis else 1 for dim in range(tensor.ndim)])
                 for axis, mask in stays.items()
