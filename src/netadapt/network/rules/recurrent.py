@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from netadapt.network import labels as L
@@ -70,7 +69,7 @@ def _tie_states(op: Operation, units: Tensor) -> None:
         labels = op.as_labels(state)
         along = L.vector(labels, -1)
         if along is None:
-            op.pin(labels, f"a first state of {op.name} that has units along layers or images")
-            op.pin(units, f"a first state of {op.name} that has units along layers or images")
-        elif bool((along != L.NONE).any()):
-            op.tie(torch.where(along == L.NONE, units, along), units)
+            for atoms in (labels, units):
+                op.pin(atoms, f"a first state of {op.name} that has units along layers or images")
+        else:
+            op.tie(along, units)
