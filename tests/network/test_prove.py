@@ -57,21 +57,35 @@ def test_culprits_are_found_where_a_network_is_expensive_to_run(loud, monkeypatc
 
 
 class Places(nn.Module):
-    """Silences the last quarter of as many channels as it was made for."""
+    """Silences channels by their place.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: channels that it was made for.
+        which: the last quarter, the first or the last of as many, or the last of those that there are.
+    """
+
+    def __init__(self, width: int, which: str) -> None:
         super().__init__()
-        self._heard = width * 3 // 4
+        self._width, self._which = width, which
 
     def forward(self, x):
-        return x * (torch.arange(x.shape[1]) < self._heard).to(x)[:, None, None]
+        place = torch.arange(x.shape[1])
+        silent = {
+            "last quarter": place >= self._width * 3 // 4,
+            "first": place == 0,
+            "last": place == self._width - 1,
+            "last of those there are": place == x.shape[1] - 1,
+        }[self._which]
+        return x * (~silent).to(x)[:, None, None]
 
 
-@pytest.mark.parametrize("width", [8, 12, 20, 32, 36, 40, 44, 64, 100, 256, 600])
-def test_what_depends_on_places_is_found_where_little_is_kept(width, monkeypatch):
-    monkeypatch.setattr(bench, "_EXPENSIVE_MACS", 0)
-    network = trace(nn.Sequential(nn.Conv2d(3, width, 1), nn.ReLU(), Places(width), nn.Conv2d(width, 4, 1)), IMAGE)
-    assert network.groups == ()
+@pytest.mark.parametrize("expensive_macs", [0, 1e15])
+@pytest.mark.parametrize("which", ["last quarter", "first", "last", "last of those there are"])
+@pytest.mark.parametrize("width", [4, 5, 8, 20, 36, 64, 256, 600])  # of fewer, the second cut may remove none
+def test_what_depends_on_places_is_found_however_little_is_kept(width, which, expensive_macs, monkeypatch):
+    monkeypatch.setattr(bench, "_EXPENSIVE_MACS", expensive_macs)
+    net = nn.Sequential(nn.Conv2d(3, width, 1), nn.ReLU(), Places(width, which), nn.Conv2d(width, 4, 1))
+    assert trace(net, IMAGE).groups == ()
 
 
 class Loudest(nn.Module):

@@ -130,29 +130,34 @@ def _culprits(bench: Bench, groups: Sequence[ChannelGroup], attempt: int, *, run
 
 
 def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int, thrifty: bool) -> tuple[int, ...]:
-    """Return units to keep: first a random part, unlike in every group, then a run at the beginning, then one.
+    """Return units to keep: first one of each of many stretches, then a run at the beginning, then one.
 
     What fails with a single unit only has a minimum of two: no attempt but the last keeps less. Of ``units``, what is
-    left after the attempts before, the first attempt leaves three, for the next ones to have something to remove.
+    left after the attempts before, the first attempt leaves three, for the next ones to have something to remove. Which
+    unit of a stretch is random, unlike in every group, but the very first goes and the very last stays: whatever
+    ``forward`` does by place moves with no unit, so one of the kept ones shows it.
 
     Args:
         group: of the network.
         units: which it still has.
         attempt: 0, 1 or `SINGLE`.
         number: of the group: seed of the random part.
-        thrifty: take few in the first attempt, one of each of so many stretches: all places are seen.
+        thrifty: few stretches in the first attempt.
     """
     width = len(units)
     if attempt == SINGLE:
         return (units[width // 2],)
     if attempt == 1:
         return tuple(units[: max(min(2, group.width - 1), width * 2 // 5)])
-    rng, fewest = np.random.default_rng([number, width]), min(3, group.width - 1)
+    rng = np.random.default_rng([number, width])
     if thrifty:
-        few = max(min(4, group.width - 1), width // _SHARE, min(width // 4, _FEW))
-        return tuple(units[rng.choice(stretch)] for stretch in np.array_split(np.arange(width), few))
-    count = int(rng.integers(max(fewest, width // 4), max(fewest, width // 2) + 1))
-    return tuple(units[i] for i in sorted(rng.choice(width, count, replace=False).tolist()))
+        count = max(min(4, group.width - 1), width // _SHARE, min(width // 4, _FEW))
+    else:
+        fewest = min(3, group.width - 1)
+        count = int(rng.integers(max(fewest, width // 4), max(fewest, width // 2) + 1))
+    stretches = np.array_split(np.arange(width), count)
+    stretches[0], stretches[-1] = stretches[0][1:], stretches[-1][-1:]
+    return tuple(units[rng.choice(stretch)] for stretch in stretches)
 
 
 def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int, *, runs_in: str = "") -> Failure | None:
