@@ -9,22 +9,23 @@ from typing import Any
 
 from _markdown import table
 from _svg import Labels, Point, Series, plot
-from estimators import CASES, ESTIMATORS, SIZES, UNSEEN
+from estimators import CASES, ESTIMATORS, SIZES, TABLES, UNSEEN
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "estimators.md"
 _LABELS = Labels(
     "whole networks measured", "mean error on unseen networks (%)", "networks", tuple(float(size) for size in SIZES)
 )
-_COLOURS = ("#0f766e", "#d97706", "#6d28d9")
+_COLOURS = ("#0f766e", "#d97706", "#6d28d9", "#be123c", "#1d4ed8")
 _MUTED = "#94a3b8"
 _HEAD = f"""# How well latency is foretold
 
 Error of the estimators on {UNSEEN} networks that they have not seen (widths drawn anew, six fresh sessions each in one
 window, drift divided out), against how many networks were measured for them: the paper's Fig. 4. *network* is the
 default, fitted to whole networks; *table* is the paper's layer-wise look-up table, calibrated with 16 whole networks;
-*sum* is the plain sum of its layers. *Repeatability* is the mean difference between two halves of the sessions of the
-truth itself, on this machine at that hour; the truth, their median, is known about twice as well.
+*sum* is the plain sum of its layers; neither is made where converting one takes many seconds. *Repeatability* is the
+mean difference between two halves of the sessions of the truth itself, on this machine at that hour; the truth, their
+median, is known about twice as well.
 `python benchmarks/estimators.py` repeats it; every prediction beside its measurement lies in
 `benchmarks/results/estimators`.
 """
@@ -55,8 +56,8 @@ def _by_network(results: Sequence[Found]) -> dict[str, list[Found]]:
 def _rows(found: Found) -> list[Sequence[str]]:
     network, _, runtime = found["case"].partition("__")
     rows = [_cells("network", told) for told in found["network"]]
-    rows += [_cells("table", found["table"]), _cells("sum", found["layers"])]
-    repeatability = found["table"]["repeatability"]
+    rows += [_cells(label, found[kind]) for kind, label in TABLES.items() if kind in found]
+    repeatability = found["network"][0]["repeatability"]
     rows.append(["*repeatability*", "", _percent(repeatability), "", "", "", ""])
     return [[network, runtime, *cells] for cells in rows]
 
@@ -88,9 +89,10 @@ def plot_of(network: str, processor: str, results: Sequence[Found]) -> str:
         runtime = found["case"].partition("__")[2]
         points = tuple(_point(told["networks_measured"] - 1, told["mean_error"]) for told in found["network"])
         series.append(Series(runtime, points, colour, joined=True))
-        table = (_point(found["table"]["networks_measured"] - 1, found["table"]["mean_error"]),)
-        series.append(Series(f"{runtime}, layer table", table, colour, joined=False))
-        limit = found["table"]["repeatability"]
+        if "table" in found:
+            table = (_point(found["table"]["networks_measured"] - 1, found["table"]["mean_error"]),)
+            series.append(Series(f"{runtime}, layer table", table, colour, joined=False))
+        limit = found["network"][0]["repeatability"]
         ends = (_point(SIZES[0], limit), _point(SIZES[-1], limit))
         series.append(Series(f"{runtime}, repeatability", ends, _MUTED, joined=True))
     return plot(f"{network} on {processor}", series, _LABELS)

@@ -33,6 +33,12 @@ def test_the_table_has_all_estimators_and_what_cannot_be_beaten(results):
     assert text.count("![") == 2
 
 
+def test_what_was_measured_without_tables_has_a_section_and_a_plot_too(results):
+    few = [{key: found[key] for key in ("case", "network")} for found in results]
+    assert "| mobilenet_v1 | openvino | sum |" not in section("some-cpu", few)
+    assert "layer table" not in plot_of("mobilenet_v1", "some-cpu", few[:2])
+
+
 def test_a_plot_has_a_line_for_each_runtime(results):
     svg = plot_of("mobilenet_v1", "some-cpu", [found for found in results if found["case"].startswith("mobilenet")])
     assert svg.count("<polyline") == 4  # two runtimes and their repeatability
