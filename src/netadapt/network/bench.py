@@ -32,7 +32,7 @@ SHAPES_ONLY = "train, shapes only"
 _STOCHASTIC_DEPTH = ("DropPath", "StochasticDepth")  # of timm and torchvision: dropout of whole branches
 
 # Multiply-accumulates of one forward pass, from where a narrow version is asked first; and what drawing a weight costs.
-_EXPENSIVE_MACS, _MACS_PER_WEIGHT = 2.5e9, 16
+_EXPENSIVE_MACS, _MACS_PER_WEIGHT = 8e8, 16
 _NARROW = 16  # part of the units of a version that costs little to run
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -68,7 +69,7 @@ def complete(network: Network, kept: Kept, have: Mapping[str, tuple[int, ...]]) 
         problem = _problem(wanted, group, have[group.name])
         if problem:
             raise ModelError(f"cannot keep {_short(wanted)} of group {group.name!r} (width {group.width}): {problem}")
-        result[group.name] = tuple(int(i) for i in wanted)
+        result[group.name] = tuple(wanted.tolist())
     return result
 
 
@@ -215,6 +216,8 @@ def deep_copied(module: nn.Module, memo: dict[int, object]) -> nn.Module:
     Raises:
         ModelError: the module cannot be deep-copied.
     """
+    for part in module.modules():  # of the dictionaries of hooks, most are empty: deepcopy is slow at these
+        memo |= {id(value): type(value)() for value in vars(part).values() if type(value) is OrderedDict and not value}
     try:
         return copy.deepcopy(module, memo)
     except (RuntimeError, TypeError) as error:
@@ -228,13 +231,13 @@ def fixed_attributes(
     network: Network, module: nn.Module, kept: Mapping[str, tuple[int, ...]]
 ) -> dict[str, dict[str, int | tuple[int, ...]]]:
     """Return the attributes that must change on every submodule of the already sliced ``module``."""
-    result = {}
+    result, originals = {}, dict(network.model.named_modules())
     widths = np.array([len(kept[g.name]) for g in network.groups], dtype=np.int64)
     for name, part in module.named_modules():
-        channels = network.channels.get(name)
+        channels, original = network.channels.get(name), originals[name]
         inputs, outputs = (None, None) if channels is None else (c.mask(kept) for c in channels)
-        changed = changed_attributes(Change(part, network.model.get_submodule(name), inputs, outputs))
-        changed |= followed(network.model.get_submodule(name), network.followers.get(name, {}), widths)
+        changed = changed_attributes(Change(part, original, inputs, outputs))
+        changed |= followed(original, network.followers.get(name, {}), widths)
         if changed:
             result[name] = changed
     return result
