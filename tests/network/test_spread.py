@@ -152,8 +152,8 @@ def test_a_group_that_does_not_work_is_found_among_big_ones():
 def test_what_multiples_of_rows_would_give_is_given(side, bias):
     weight = nn.Parameter(torch.randn(300, 200, 3, 3, dtype=torch.float64), requires_grad=False)
     kept, inputs = torch.rand(300) < 0.2, (torch.rand(1, 200, 1, 1) < 0.3).double()
-    multiples = Multiples(kept)
-    rows = torch.einsum("rn,nixy->rixy", multiples.shares(weight), weight.detach()[multiples.computed])
+    multiples = Multiples.of_kept(kept, weight)
+    rows = (weight.detach()[multiples.computed][multiples.of] * multiples.times.reshape(2, -1, 1, 1, 1)).sum(0)
     assert torch.equal(rows[kept], weight.detach()[kept]) and rows.unique(dim=0).shape[0] == 300
     x = torch.randn(2, 200, side, side, dtype=torch.float64)
     with masked_in_use(weight, [inputs], multiples):
@@ -161,7 +161,7 @@ def test_what_multiples_of_rows_would_give_is_given(side, bias):
     assert torch.allclose(got, F.conv2d(x, rows * inputs, bias, padding=1), rtol=1e-11, atol=1e-11)
     matrix = weight.detach()[:, :, 0, 0].clone()
     linear = nn.Parameter(matrix, requires_grad=False)
-    with masked_in_use(linear, [], Multiples(kept)):
+    with masked_in_use(linear, [], Multiples.of_kept(kept, linear)):
         got = F.linear(x[..., 0, 0], linear, bias)
     assert torch.allclose(got, F.linear(x[..., 0, 0], rows[:, :, 0, 0], bias), rtol=1e-11, atol=1e-11)
 
@@ -171,7 +171,7 @@ def test_grouped_convolutions_compute_the_same_rows_of_every_group(alike):
     weight = nn.Parameter(torch.randn(60, 20, 3, 3, dtype=torch.float64), requires_grad=False)
     kept = (torch.arange(20) % 4 == 1).repeat(3) if alike else torch.arange(60) % 7 == 1
     bias, inputs = torch.randn(60, dtype=torch.float64), (torch.rand(1, 20, 1, 1) < 0.4).double()
-    multiples = Multiples(kept)
+    multiples = Multiples.of_kept(kept, weight)
     x = torch.randn(2, 60, 5, 4, dtype=torch.float64)
     plain = F.conv2d(x, weight.detach() * inputs, bias, 1, 1, 1, 3)
     with masked_in_use(weight, [inputs], multiples):
@@ -184,7 +184,7 @@ def test_grouped_convolutions_compute_the_same_rows_of_every_group(alike):
 def test_groups_may_be_named():
     weight = nn.Parameter(torch.randn(60, 20, 3, 3, dtype=torch.float64), requires_grad=False)
     x, kept = torch.randn(2, 60, 5, 4, dtype=torch.float64), (torch.arange(20) % 4 == 1).repeat(3)
-    with masked_in_use(weight, [], Multiples(kept)):
+    with masked_in_use(weight, [], Multiples.of_kept(kept, weight)):
         got = F.conv2d(x, weight, bias=None, padding="same", groups=3)
     assert torch.allclose(got[:, kept], F.conv2d(x, weight.detach(), padding=1, groups=3)[:, kept])
 

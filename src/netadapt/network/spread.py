@@ -9,7 +9,6 @@ multiples of others (`Multiples`), which cost nothing. Made by `bench.py`, maske
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,24 +34,29 @@ class Multiples:
     Two, because a layer that is normalised in forward forgets a factor: a multiple of one row would be its copy.
 
     Attributes:
-        kept: which rows stay as they are, bool ``(rows,)``, at least one; the others are made of those.
+        computed: the rows to compute, ``(n,)``.
+        of: for every row the positions in ``computed`` of the two, ``(2, rows)``.
+        times: and their factors, ``(2, rows)``.
     """
 
-    kept: Tensor
+    computed: Tensor
+    of: Tensor
+    times: Tensor
 
-    @functools.cached_property
-    def computed(self) -> Tensor:
-        """The rows to compute, ``(n,)``."""
-        return self.kept.nonzero()[:, 0]
+    @classmethod
+    def of_kept(cls, kept: Tensor, like: Tensor) -> Multiples:
+        """Let the rows that are not ``kept`` be sums of multiples of those, each with factors of its own.
 
-    def shares(self, like: Tensor) -> Tensor:
-        """Return how much of each row to compute is in every row, ``(rows, n)``, with type and device of ``like``."""
-        result = like.new_zeros((len(self.kept), len(self.computed)))
-        result[self.computed, torch.arange(len(self.computed), device=like.device)] = 1
-        others = (~self.kept).nonzero()[:, 0]
-        for position, irrational in enumerate((0.6180339887, 0.7548776662)):
-            result[others, (others + position) % len(self.computed)] += (0.5 + (others * irrational) % 1).to(like)
-        return result
+        Args:
+            kept: which rows stay as they are, bool ``(rows,)``, at least one.
+            like: a tensor with the type and device of the weight.
+        """
+        rows = torch.arange(len(kept), device=like.device)
+        computed = rows[kept]
+        first = torch.where(kept, kept.cumsum(0) - 1, rows % len(computed))
+        times = 0.5 + (rows * 0.618034) % 1
+        both = torch.stack([torch.where(kept, 1.0, times), torch.where(kept, 0.0, 2.0 - times)])
+        return cls(computed, torch.stack([first, (first + 1) % len(computed)]), both.to(like))
 
 
 class Spread(nn.Parameter):
@@ -177,7 +181,7 @@ def _by_rows(
     pieces = [
         func(x, _ordinary(weight, rows, inputs, memory), None, *args, **options) for rows in _rows(weight, at_a_time)
     ]
-    return _with_multiples(func, torch.cat(pieces, channels), channels, weight, bias)
+    return _with_multiples(torch.cat(pieces, channels), channels, weight, bias)
 
 
 def _by_groups(
@@ -198,28 +202,26 @@ def _by_groups(
         firsts = torch.arange(groups, device=x.device)[:, None] * weight.shape[1]
         x = x.index_select(channels, (firsts + inputs).reshape(-1))
     result = func(x, _ordinary(weight, weight.multiples.computed, inputs), None, *args, **options)
-    return _with_multiples(func, result, channels, weight, bias)
+    return _with_multiples(result, channels, weight, bias)
 
 
 def _alike_in_groups(multiples: Multiples | None, groups: int) -> bool:
     """Tell whether the same rows of every group of a convolution are computed."""
     if multiples is None or len(multiples.computed) % groups:
         return False
-    size = len(multiples.kept) // groups
-    firsts = torch.arange(groups, device=multiples.kept.device)[:, None] * size
-    local = multiples.computed.reshape(groups, -1) - firsts
+    size = multiples.of.shape[1] // groups
+    local = multiples.computed.reshape(groups, -1) - torch.arange(groups, device=multiples.of.device)[:, None] * size
     return bool((local == local[0]).all())
 
 
-def _with_multiples(
-    func: Callable[..., Tensor], result: Tensor, channels: int, weight: Spread, bias: Tensor | None
-) -> Tensor:
-    """Return what was computed with its multiples, and the bias added: one more linear layer, or convolution."""
-    ones = [1] * (weight.ndim - 2)
+def _with_multiples(result: Tensor, channels: int, weight: Spread, bias: Tensor | None) -> Tensor:
+    """Return what was computed with its multiples, and the bias added."""
+    over = [-1] + [1] * (weight.ndim - 2)
     if weight.multiples is not None:
-        shares = weight.multiples.shares(result)
-        return func(result, shares.reshape(*shares.shape, *ones), bias)
-    return result if bias is None else result.add_(bias.reshape(-1, *ones))
+        pairs = zip(weight.multiples.of, weight.multiples.times, strict=True)
+        first, second = (result.index_select(channels, of).mul_(times.reshape(over)) for of, times in pairs)
+        result = first.add_(second)
+    return result if bias is None else result.add_(bias.reshape(over))
 
 
 def _rows(weight: Spread, at_a_time: int) -> Iterator[slice | Tensor]:

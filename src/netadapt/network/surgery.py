@@ -316,7 +316,7 @@ def _masked_tensor(masking: _Masking, sparing: bool) -> Iterator[None]:
     tensor, rows = masking.tensor, masking.rows if sparing else None
     pays = rows is not None or (masking.factors and tensor.numel() >= BIG)
     if pays and isinstance(tensor, nn.Parameter) and type(tensor) in (Spread, nn.Parameter):
-        with masked_in_use(tensor, masking.factors, None if rows is None else Multiples(rows)):
+        with masked_in_use(tensor, masking.factors, None if rows is None else Multiples.of_kept(rows, tensor)):
             yield
         return
     own = tensor.data
