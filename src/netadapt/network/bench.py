@@ -22,7 +22,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 from netadapt.network import surgery
 from netadapt.network.batch_norm import call
 from netadapt.network.stand_in import macs_of, own_values, randomised, rebatched, smaller, telling, without_hooks
-from netadapt.network.subject import check_forward, clean_copy
 
 if TYPE_CHECKING:
     from netadapt.network.network import Network
@@ -136,9 +135,6 @@ def prepare(network: Network, *, presume: bool = True) -> Bench:
     Args:
         network: what is to be proved.
         presume: where a forward pass is expensive, believe a narrow version.
-
-    Raises:
-        ModelError: the model does not run on its own example.
     """
     drawn = randomised(network.model)
     other, example = (tree_map(telling, x) for x in (rebatched(network.example_inputs), network.example_inputs))
@@ -164,7 +160,6 @@ def prepare(network: Network, *, presume: bool = True) -> Bench:
         if not refusal:
             bench.notes += [f"checked with {used} only: {first}"] if used else []
             return _with_modes(bench, _refusal(bench, "train"))
-    check_forward(clean_copy(network.model), network.example_inputs)
     bench.notes.append(f"the model fails on everything that was tried: {refusal}")
     return bench
 

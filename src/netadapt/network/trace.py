@@ -14,11 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export.graph_signature import InputKind
+from torch.utils._pytree import tree_leaves
 
 from netadapt.errors import ModelError, did_you_mean
 from netadapt.network.attributes import needs_channels
+from netadapt.network.batch_norm import call
+from netadapt.network.borrowed import Watch, clean_copy
 from netadapt.network.fast_paths import without_fast_paths
 from netadapt.network.groups import layer_of
 from netadapt.network.labels import RANK_ASKED, RANK_INPUT
@@ -26,8 +29,7 @@ from netadapt.network.network import Network
 from netadapt.network.operation import Parameter, Propagation, Value
 from netadapt.network.propagation import propagate
 from netadapt.network.source import SourceLine, line_in_text, line_of_error
-from netadapt.network.stand_in import rebatched
-from netadapt.network.subject import check_forward, clean_copy, tensors_in
+from netadapt.network.stand_in import rebatched, without_hooks
 from netadapt.network.surgery import tensors_of
 
 logger = logging.getLogger("netadapt")
@@ -60,13 +62,12 @@ def trace(
 def _follow(model: nn.Module, inputs: Any, keep: Sequence[str], exact: bool) -> Propagation:
     """Return what the graph of ``model`` says about its channels."""
     _check_model(model)
-    tensors_in(inputs)
-    subject, exported = _subject(model, inputs)
+    subject = _subject(model, inputs)
     state = Propagation(shapes={name: tuple(t.shape) for name, t in tensors_of(subject).items()})
     state.atoms.exact = exact
     empty = torch.empty(0, dtype=torch.int64)
     state.channels = {name: (empty, empty) for name, part in subject.named_modules() if needs_channels(part)}
-    _propagate(exported, subject, state)
+    _propagate(_export(subject, inputs), subject, state)
     if any(name not in state.used for name, _ in subject.named_parameters()):
         _follow_training(subject, inputs, state)
     state.channels = {k: v for k, v in state.channels.items() if v[1].numel()}
@@ -115,17 +116,42 @@ def _check_model(model: nn.Module) -> None:
             )
 
 
-def _subject(model: nn.Module, inputs: Any) -> tuple[nn.Module, torch.export.ExportedProgram]:
-    """Return a copy in eval mode without hooks, and its graph.
+def _subject(model: nn.Module, inputs: Any) -> nn.Module:
+    """Return a copy in eval mode without hooks that runs on the example: nothing of the user's is run or changed."""
+    borrowing = without_hooks(clean_copy(model, borrow=True))
+    watch = Watch(borrowing.parameters())
+    with contextlib.suppress(ModelError), watch:
+        _check_forward(borrowing, inputs)
+        if not watch.written:
+            return borrowing
+    own = without_hooks(clean_copy(model, borrow=False))
+    _check_forward(own, inputs)
+    return own
 
-    What cannot be exported as it is may still be once it has run, because it keeps something from the first time.
-    """
-    borrowing = clean_copy(model, borrow=True)
-    with contextlib.suppress(ModelError):
-        return borrowing, _export(borrowing, inputs)
-    own = clean_copy(model)
-    check_forward(own, inputs)
-    return own, _export(own, inputs)
+
+def _shapes(inputs: Any) -> str:
+    tensors = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
+    return (
+        ", ".join(f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')} on {t.device}" for t in tensors)
+        or "no tensor"
+    )
+
+
+def _check_forward(model: nn.Module, inputs: Any) -> None:
+    leaves = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
+    if not leaves:
+        raise ModelError(
+            f"example_inputs holds no tensor ({type(inputs).__name__}); give a tensor, a tuple or a dict of tensors"
+        )
+    try:
+        with torch.no_grad():
+            call(model, inputs)
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        raise ModelError(
+            f"the model fails on the example inputs ({_shapes(inputs)}){_at(line_of_error(error))}: "
+            f"{type(error).__name__}: {text[0] if text else ''}; give inputs of the shape and type it is deployed with"
+        ) from error
 
 
 @contextlib.contextmanager
