@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -8,8 +10,9 @@ from netadapt.errors import ModelError
 from netadapt.network import bench, trace
 from netadapt.network import labels as L
 from netadapt.network.bench import prepare
-from netadapt.network.prove import prove
+from netadapt.network.prove import _cut, prove
 from netadapt.network.rules import RULES
+from netadapt.network.structure import ChannelGroup
 
 IMAGE = torch.randn(1, 3, 8, 8)
 
@@ -79,13 +82,27 @@ class Places(nn.Module):
         return x * (~silent).to(x)[:, None, None]
 
 
+ENDS = ["last quarter", "first", "last", "last of those there are"]
+
+
 @pytest.mark.parametrize("expensive_macs", [0, 1e15])
-@pytest.mark.parametrize("which", ["last quarter", "first", "last", "last of those there are"])
-@pytest.mark.parametrize("width", [4, 5, 8, 20, 36, 64, 256, 600])  # of fewer, the second cut may remove none
+@pytest.mark.parametrize(
+    ("width", "which"), [(w, e) for w in (16, 20, 36, 64, 256, 600) for e in ENDS] + [(8, ENDS[0]), (12, ENDS[0])]
+)
 def test_what_depends_on_places_is_found_however_little_is_kept(width, which, expensive_macs, monkeypatch):
     monkeypatch.setattr(bench, "_EXPENSIVE_MACS", expensive_macs)
     net = nn.Sequential(nn.Conv2d(3, width, 1), nn.ReLU(), Places(width, which), nn.Conv2d(width, 4, 1))
     assert trace(net, IMAGE).groups == ()
+
+
+@pytest.mark.parametrize("thrifty", [False, True])
+@pytest.mark.parametrize(("width", "alike"), [(2, 0.6), (3, 0.45), (4, 0.4), (5, 0.35), (8, 0.1), (16, 0.05), (64, 0)])
+def test_groups_of_one_width_are_rarely_cut_alike(width, alike, thrifty):
+    group = ChannelGroup("g", width, ("g",), ())
+    cuts = [_cut(group, range(width), 0, number, thrifty) for number in range(40)]
+    assert all(list(cut) == sorted(set(cut)) and 0 < len(cut) < width for cut in cuts)
+    pairs = list(itertools.combinations(cuts, 2))
+    assert sum(a == b for a, b in pairs) <= alike * len(pairs)
 
 
 class Loudest(nn.Module):

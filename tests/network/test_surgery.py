@@ -94,6 +94,20 @@ def test_the_original_is_not_touched_and_modes_are_kept(network_of):
         assert not {p.data_ptr() for p in a.parameters()} & {p.data_ptr() for p in b.parameters()}
 
 
+def test_a_version_need_not_share_the_modules_that_the_original_shares():
+    class Net(nn.Module):
+        def __init__(self, first: nn.Module, second: nn.Module) -> None:
+            super().__init__()
+            self.a, self.b, self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1), first, second
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.b(self.first(self.a(x))))
+
+    shared = nn.ReLU()
+    network = trace(Net(shared, shared), torch.randn(1, 3, 8, 8))
+    assert network.shrink({"a": [0, 1]}, Net(nn.ReLU(), nn.ReLU())).a.out_channels == 2
+
+
 def test_shared_weights_stay_shared(network_of):
     body = network_of("shared").shrink({"body.stem.0": [0, 3]}).body
     assert body.again.weight is body.out.weight

@@ -34,6 +34,7 @@ SINGLE = 2  # the attempt with one unit of every group
 # Of the effect of the masking, of the outputs: instance norms of nearly constant channels amplify rounding to 4e-12.
 RELATIVE, ABSOLUTE = 1e-7, 1e-11
 _FEW, _SHARE = 16, 24  # of what is expensive to run: so many units, or that part of them; a quarter of few
+_STRETCHED, _ENDED = 8, 16  # units of a group from which on the first cut goes by stretches, and by its ends
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,9 @@ def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int, t
 
     What fails with a single unit only has a minimum of two: no attempt but the last keeps less. Of ``units``, what is
     left after the attempts before, the first attempt leaves three, for the next ones to have something to remove. Which
-    unit of a stretch is random, unlike in every group, but the very first goes and the very last stays: whatever
-    ``forward`` does by place moves with no unit, so one of the kept ones shows it.
+    unit of a stretch is random, unlike in every group: units that were not known to go together are cut apart. In
+    groups that are not small the very first goes and the very last stays: what ``forward`` does to the first or the
+    last place, or to a quarter of all, moves with no unit, and the kept ones show it.
 
     Args:
         group: of the network.
@@ -155,9 +157,12 @@ def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int, t
     else:
         fewest = min(3, group.width - 1)
         count = int(rng.integers(max(fewest, width // 4), max(fewest, width // 2) + 1))
-    stretches = np.array_split(np.arange(width), count)
-    stretches[0], stretches[-1] = stretches[0][1:], stretches[-1][-1:]
-    return tuple(units[rng.choice(stretch)] for stretch in stretches)
+    # where there are few ways to cut a group, all are needed for groups to be cut unlike
+    places = np.arange(width) if width >= _STRETCHED else rng.permutation(width)
+    stretches = np.array_split(places, count)
+    if width >= _ENDED:
+        stretches[0], stretches[-1] = stretches[0][1:], stretches[-1][-1:]
+    return tuple(units[i] for i in sorted(int(rng.choice(stretch)) for stretch in stretches))
 
 
 def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int, *, runs_in: str = "") -> Failure | None:

@@ -54,8 +54,8 @@ class Multiples:
         rows = torch.arange(len(kept), device=like.device)
         computed = rows[kept]
         first = torch.where(kept, kept.cumsum(0) - 1, rows % len(computed))
-        times = 0.5 + (rows * 0.618034) % 1
-        both = torch.stack([torch.where(kept, 1.0, times), torch.where(kept, 0.0, 2.0 - times)])
+        times, more = (0.5 + (rows * irrational) % 1 for irrational in (0.6180339887, 0.7548776662))
+        both = torch.stack([torch.where(kept, 1.0, times), torch.where(kept, 0.0, more)])
         return cls(computed, torch.stack([first, (first + 1) % len(computed)]), both.to(like))
 
 

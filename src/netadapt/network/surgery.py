@@ -231,7 +231,7 @@ def fixed_attributes(
     network: Network, module: nn.Module, kept: Mapping[str, tuple[int, ...]]
 ) -> dict[str, dict[str, int | tuple[int, ...]]]:
     """Return the attributes that must change on every submodule of the already sliced ``module``."""
-    result, originals = {}, dict(network.model.named_modules())
+    result, originals = {}, dict(network.model.named_modules(remove_duplicate=False))
     widths = np.array([len(kept[g.name]) for g in network.groups], dtype=np.int64)
     for name, part in module.named_modules():
         channels, original = network.channels.get(name), originals[name]
