@@ -28,7 +28,8 @@ from netadapt.runs.status import status
 CROSS = RESULTS / "cross"
 RUNS = Path(__file__).resolve().parents[1] / "runs" / "cross"
 SETUP, BUDGET, METHOD, LONG_TERM_EPOCHS = "resnet20_cifar10", "60%", "one-shot", 1.0
-PLATFORMS = ("local/onnxruntime?threads=1", "local/ncnn?threads=1")
+# not ncnn: there the smallest ResNet-20 takes 59 % of the original's latency
+PLATFORMS = ("local/onnxruntime?threads=1", "local/openvino?threads=1")
 LEVEL = 0.95
 Result = Mapping[str, Any]
 
