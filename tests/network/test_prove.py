@@ -87,7 +87,8 @@ ENDS = ["last quarter", "first", "last", "last of those there are"]
 
 @pytest.mark.parametrize("expensive_macs", [0, 1e15])
 @pytest.mark.parametrize(
-    ("width", "which"), [(w, e) for w in (16, 20, 36, 64, 256, 600) for e in ENDS] + [(8, ENDS[0]), (12, ENDS[0])]
+    ("width", "which"),
+    [(w, e) for w in (16, 20, 32, 36, 40, 44, 64, 100, 256, 600) for e in ENDS] + [(8, ENDS[0]), (12, ENDS[0])],
 )
 def test_what_depends_on_places_is_found_however_little_is_kept(width, which, expensive_macs, monkeypatch):
     monkeypatch.setattr(bench, "_EXPENSIVE_MACS", expensive_macs)

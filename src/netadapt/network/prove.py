@@ -134,10 +134,7 @@ def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int, t
     """Return units to keep: first one of each of many stretches, then a run at the beginning, then one.
 
     What fails with a single unit only has a minimum of two: no attempt but the last keeps less. Of ``units``, what is
-    left after the attempts before, the first attempt leaves three, for the next ones to have something to remove. Which
-    unit of a stretch is random, unlike in every group: units that were not known to go together are cut apart. In
-    groups that are not small the very first goes and the very last stays: what ``forward`` does to the first or the
-    last place, or to a quarter of all, moves with no unit, and the kept ones show it.
+    left after the attempts before, the first attempt leaves three, for the next ones to have something to remove.
 
     Args:
         group: of the network.
@@ -146,23 +143,31 @@ def _cut(group: ChannelGroup, units: Sequence[int], attempt: int, number: int, t
         number: of the group: seed of the random part.
         thrifty: few stretches in the first attempt.
     """
-    width = len(units)
+    width, rng = len(units), np.random.default_rng([number, len(units)])
     if attempt == SINGLE:
         return (units[width // 2],)
     if attempt == 1:
         return tuple(units[: max(min(2, group.width - 1), width * 2 // 5)])
-    rng = np.random.default_rng([number, width])
     if thrifty:
         count = max(min(4, group.width - 1), width // _SHARE, min(width // 4, _FEW))
     else:
         fewest = min(3, group.width - 1)
         count = int(rng.integers(max(fewest, width // 4), max(fewest, width // 2) + 1))
-    # where there are few ways to cut a group, all are needed for groups to be cut unlike
+    return tuple(units[place] for place in _one_of_each_stretch(width, count, rng))
+
+
+def _one_of_each_stretch(width: int, count: int, rng: np.random.Generator) -> list[int]:
+    """Return ``count`` of ``width`` places, ascending, drawn anew for every group.
+
+    Units that were not known to go together are so cut apart. Where groups are not small the very first place goes and
+    the very last stays: what ``forward`` does to the first place, the last one or the last quarter of all moves with no
+    unit, and the kept ones show it. Small groups have few ways to be cut; for any two to be cut unlike, all are needed.
+    """
     places = np.arange(width) if width >= _STRETCHED else rng.permutation(width)
     stretches = np.array_split(places, count)
     if width >= _ENDED:
         stretches[0], stretches[-1] = stretches[0][1:], stretches[-1][-1:]
-    return tuple(units[i] for i in sorted(int(rng.choice(stretch)) for stretch in stretches))
+    return sorted(int(rng.choice(stretch)) for stretch in stretches)
 
 
 def failure_of(bench: Bench, groups: Sequence[ChannelGroup], attempt: int, *, runs_in: str = "") -> Failure | None:

@@ -217,7 +217,7 @@ def deep_copied(module: nn.Module, memo: dict[int, object]) -> nn.Module:
         ModelError: the module cannot be deep-copied.
     """
     for part in module.modules():  # of the dictionaries of hooks, most are empty: deepcopy is slow at these
-        memo |= {id(value): type(value)() for value in vars(part).values() if type(value) is OrderedDict and not value}
+        memo |= {id(value): OrderedDict() for value in vars(part).values() if type(value) is OrderedDict and not value}
     try:
         return copy.deepcopy(module, memo)
     except (RuntimeError, TypeError) as error:
