@@ -84,6 +84,42 @@ def test_loss_curves_are_kept_and_not_measured_again(tmp_path: Path) -> None:
     assert told(tmp_path / "run") == told(tmp_path / "whole")
 
 
+def test_networks_of_the_same_cost_are_scored_once_and_the_best_is_taken(tmp_path: Path) -> None:
+    scored: list[tuple[int, ...]] = []
+
+    def listener(type_: str, data: Mapping[str, Any]) -> None:
+        if type_ == "exchange":
+            scored.append(tuple(data["widths"]))
+            if len(scored) == 7:
+                adaptation.stop()
+
+    options = {**QUICK, **ONE_SHOT, "uniform": False, "exchanges": 12}
+    platform = options.pop("platform")
+    arguments = (small_net(), IMAGE, Colours(), "50%", platform, tmp_path / "run")
+    adaptation = Adaptation(*arguments, listener=listener, **options)
+    with pytest.raises(Interrupted):
+        adaptation.finish()
+    adaptation.close()
+    assert len(scored) == 7
+    adaptation = Adaptation(*arguments, listener=listener, **options)
+    adaptation.finish()
+    adaptation.close()
+    assert len(set(scored)) == len(scored)
+    state = read_state(tmp_path / "run")
+    assert [tuple(e["widths"]) for e in state.exchanges] == scored
+    assert all(e["forward_images"] > 0 for e in state.exchanges)
+    (step,) = state.steps
+    losses = {tuple(e["widths"]): e["loss"] for e in state.exchanges}
+    assert losses[tuple(step["widths"].values())] <= losses[scored[0]]  # no worse than the loss curves' choice
+    assert step["loss"] == pytest.approx(losses[tuple(step["widths"].values())])
+
+
+def test_without_exchanges_the_loss_curves_decide(tmp_path: Path) -> None:
+    run(tmp_path / "run", **ONE_SHOT, uniform=False, exchanges=0)
+    assert status(tmp_path / "run")["met"]
+    assert not read_state(tmp_path / "run").exchanges
+
+
 def test_uniform_is_a_method_too(tmp_path: Path) -> None:
     family = run(tmp_path / "run", method="uniform")
     assert status(tmp_path / "run")["met"]

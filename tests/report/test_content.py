@@ -39,6 +39,17 @@ def test_doubts_are_shown(make_run):
     }  # fmt: skip
 
 
+def test_what_exchanges_have_found_is_told(make_run):
+    folder = make_run(steps=1, finished=False)
+    assert read_page(folder).exchanged == ""
+    with RunFolder(folder, load_config(folder / "config.toml")) as run:
+        for loss in (2.5, None, 2.25, 2.75):
+            run.append("exchange", {"widths": [8], "loss": loss, "forward_images": 10})
+    told = read_page(folder).exchanged
+    assert "4 whole networks" in told
+    assert "from 2.500, of the curves' choice, to 2.250" in told
+
+
 def test_a_stop_is_told(make_run):
     folder = make_run(steps=1, finished=False)
     with RunFolder(folder, load_config(folder / "config.toml")) as run:

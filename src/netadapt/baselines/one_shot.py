@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from netadapt.baselines.annealing import Feasible, Losses, anneal, options
 from netadapt.baselines.uniform import UniformChooser
 from netadapt.errors import NonFinite
 from netadapt.network.importance import FilterChoice
@@ -24,12 +25,9 @@ from netadapt.proposals import Proposal, Vector, allowed_widths, judge
 from netadapt.resources.estimator import Estimator
 
 _log = logging.getLogger("netadapt")
-Losses = NDArray[np.float64]
 
 #: parts of a group's width at which its loss is measured, besides its narrowest allowed width
 _SHARES = (0.75, 0.5, 0.375, 0.25)
-#: networks that are annealed side by side, and the exchanges that each of them tries, per group
-_CHAINS, _ROUNDS_PER_GROUP = 32, 80
 #: losses of single groups do not simply add up: their sum, and a sum that shuns deep cuts of one group
 _POWERS = (1.0, 2.0)
 
@@ -116,15 +114,11 @@ class OneShotChooser:
         self._estimators = dict(estimators)
         self._uniform = UniformChooser(groups, estimators, multiple=multiple, minimum=minimum)
         self._seed = seed
-        self._options: list[Vector] = []
-        self._losses: list[Losses] = []
-        for group in groups:
-            curve = curves.get(group.name)
-            curve = curve or LossCurve((group.width,), (0.0,))
-            allowed = allowed_widths(group, group.width, multiple, minimum)
-            options = np.array([*allowed[allowed >= curve.widths[0]], group.width], dtype=np.int64)
-            self._options.append(options)
-            self._losses.append(curve.at(options))
+        self._curves = [curves.get(group.name, LossCurve((group.width,), (0.0,))) for group in groups]
+        self._options = [
+            options(group, multiple, minimum, least=curve.widths[0])
+            for group, curve in zip(groups, self._curves, strict=True)
+        ]
 
     def proposals(
         self, widths: Mapping[str, int], resources: Mapping[str, float], constraint: Mapping[str, float]
@@ -147,74 +141,36 @@ class OneShotChooser:
             return judge(self._estimators, rows, current, resources, constraint).feasible
 
         uniform = self._uniform.proposals(widths, resources, constraint)
-        first = self._rows_of(uniform[0].widths) if uniform else np.zeros(len(self._groups), dtype=np.int64)
-        if not feasible(self._widths(first[None]))[0]:
+        wanted = [uniform[0].widths[group.name] if uniform else 0 for group in self._groups]
+        pairs = zip(self._options, wanted, strict=True)
+        first = np.array([o[max(0, int(np.searchsorted(o, width, "right")) - 1)] for o, width in pairs])
+        if not feasible(first[None])[0]:
             return []
-        found = [self._widths(self._anneal(first, feasible, power)) for power in _POWERS]
+        found = [self._anneal(first, feasible, power) for power in _POWERS]
         candidates = np.array(list(dict.fromkeys(tuple(row.tolist()) for row in found)), dtype=np.int64)
         judged = judge(self._estimators, candidates, current, resources, constraint)
         full = np.array([group.width for group in self._groups])
         combined = [judged.proposal(row, self._groups, full) for row in range(len(candidates))]
         return combined + [proposal for proposal in uniform if proposal.widths not in [c.widths for c in combined]]
 
-    def _rows_of(self, widths: Mapping[str, int]) -> Vector:
-        """Return for each group the index of the widest option that is not above its width."""
-        pairs = zip(self._groups, self._options, strict=True)
-        return np.array([max(0, int(np.searchsorted(o, widths[g.name], "right")) - 1) for g, o in pairs])
+    def _anneal(self, first: Vector, feasible: Feasible, power: float) -> Vector:
+        """Return the feasible widths whose losses, each to the ``power``, have the least sum."""
 
-    def _widths(self, indices: Vector) -> Vector:
-        """Return the widths of indices into the options, both ``(..., groups)``."""
-        columns = [options[indices[..., k]] for k, options in enumerate(self._options)]
-        return np.stack(columns, axis=-1)
+        def cost(widths: Vector) -> Losses:
+            each = [curve.at(widths[:, k]) ** power for k, curve in enumerate(self._curves)]
+            return np.asarray(np.stack(each).sum(axis=0))
 
-    def _anneal(self, first: Vector, feasible: Callable[[Vector], NDArray[np.bool_]], power: float) -> Vector:
-        """Return the indices of the best combination that exchanges between groups find, starting from ``first``."""
-        random = np.random.default_rng(self._seed)
-        costs = [losses**power for losses in self._losses]
-        most = np.array([len(options) - 1 for options in self._options])
+        best = anneal(self._options, first, cost, feasible, seed=self._seed)
+        return self._filled(best, feasible)
 
-        def cost(chains: Vector) -> Losses:
-            total: Losses = np.stack([costs[k][chains[:, k]] for k in range(len(costs))]).sum(axis=0)
-            return total
-
-        chains = np.repeat(first[None], _CHAINS, axis=0)
-        values = cost(chains)
-        best, lowest = first, float(values[0])
-        warmth, rounds = lowest / len(first), _ROUNDS_PER_GROUP * len(first)
-        for round_ in range(rounds):
-            temperature = warmth * 10.0 ** (-4 * round_ / rounds)
-            moved = np.clip(chains + _exchanges(random, chains.shape, most), 0, most)
-            gain = values - cost(moved)
-            hot = random.random(_CHAINS) < np.exp(np.minimum(0.0, gain) / max(temperature, 1e-12))
-            rows = np.flatnonzero(hot & (moved != chains).any(axis=1))
-            rows = rows[feasible(self._widths(moved[rows]))] if len(rows) else rows
-            chains[rows] = moved[rows]
-            values = cost(chains)
-            leader = int(values.argmin())
-            if values[leader] < lowest:
-                best, lowest = chains[leader].copy(), float(values[leader])
-        return self._filled(best, most, feasible)
-
-    def _filled(self, indices: Vector, most: Vector, feasible: Callable[[Vector], NDArray[np.bool_]]) -> Vector:
+    def _filled(self, widths: Vector, feasible: Feasible) -> Vector:
         """Widen what can be widened for free: losses cannot rise, and a staircase may leave room."""
         while True:
-            wider = indices + np.eye(len(indices), dtype=np.int64)
-            wider = wider[(wider <= most).all(axis=1)]
-            fits = wider[feasible(self._widths(wider))] if len(wider) else wider
+            wider = np.repeat(widths[None], len(widths), axis=0)
+            for k, choices in enumerate(self._options):
+                wider[k, k] = choices[min(int(np.searchsorted(choices, widths[k])) + 1, len(choices) - 1)]
+            wider = wider[(wider > widths).any(axis=1)]
+            fits = wider[feasible(wider)] if len(wider) else wider
             if not len(fits):
-                return indices
-            indices = fits[0]
-
-
-def _exchanges(random: np.random.Generator, shape: tuple[int, ...], most: Vector) -> Vector:
-    """Return a random move for each chain: one group wider, another narrower, or only one of both; large and small."""
-    chains, groups = shape
-    move = np.zeros(shape, dtype=np.int64)
-    rows = np.arange(chains)
-    for sign in (1, -1):
-        column = random.integers(groups, size=chains)
-        reach = np.maximum(1, most[column] * 2.0 ** -random.integers(1, 7, size=chains)).astype(np.int64)
-        # at least one of the two is always there
-        there = (random.random(chains) < 0.75) | ((sign == -1) & ~move.any(axis=1))
-        move[rows, column] += sign * there * (1 + (random.random(chains) * reach).astype(np.int64))
-    return move
+                return widths
+            widths = fits[0]

@@ -87,6 +87,7 @@ class RunPage:
     verdict: UniformVerdict | None
     figures: Mapping[str, Any]
     fit: str
+    exchanged: str
     trust: tuple[Trust, ...]
     steps: tuple[Mapping[str, str], ...]
     pinned: tuple[Data, ...]
@@ -121,6 +122,7 @@ def read_page(folder: Path) -> RunPage:
             "estimates": charts.estimates(state),
         },
         fit=_fit(state),
+        exchanged=_exchanged(state),
         trust=tuple(_trust(state)),
         steps=tuple(_steps(state)),
         pinned=tuple((state.start or {}).get("pinned") or ()),
@@ -198,6 +200,18 @@ def _fit(state: State) -> str:
     return (
         f"{len(found.names)} steps: {100 * found.mean_error:.1f} % off on average, "
         f"{100 * found.worst_error:.1f} % at worst, {100 * found.bias:+.1f} % bias."
+    )
+
+
+def _exchanged(state: State) -> str:
+    """Say what scoring whole networks of the same cost has found."""
+    losses = [exchange["loss"] for exchange in state.exchanges]
+    finite = [loss for loss in losses if loss is not None]
+    if not finite or losses[0] is None:
+        return ""
+    return (
+        f"Losses of groups cut alone do not add up, so {len(losses)} whole networks of the same cost were scored, "
+        f"untuned: their loss fell from {losses[0]:.3f}, of the curves' choice, to {min(finite):.3f}."
     )
 
 

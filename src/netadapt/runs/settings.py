@@ -230,6 +230,11 @@ class SearchSection(Section):
         description="netadapt in fast mode: about so many groups share a step, those that lose least untuned; "
         "more where noise raises the steps",
     )
+    exchanges: Annotated[int, Field(ge=0)] = Field(
+        default=64,
+        description="one-shot: so many whole networks at the budget are scored, untuned, to find better widths at the "
+        "same cost than the loss curves say; 0 for none",
+    )
     calibration_images: Annotated[int, Field(ge=2)] = Field(
         default=800, description="training images for the re-fit and for refreshing batch-norm statistics"
     )

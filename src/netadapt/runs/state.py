@@ -10,6 +10,7 @@
                floor{resource: value}
     estimator  kind, networks_measured, seconds, loo_error
     loss_curves  curves{group: {widths, losses}}, forward_images, seconds                        (method one-shot)
+    exchange   widths[of all groups], loss (null: not finite), forward_images: a network scored untuned   (one-shot)
     iteration  iteration, constraint{resource: value}
     proposal   key, iteration, group, widths, kept_changed, estimated, sigma, score{metric, loss, tuned}, images,
                seconds, weights, failed
@@ -37,6 +38,7 @@ Data = Mapping[str, Any]
 
 _NEEDED: Mapping[str, tuple[str, ...]] = {
     "start": ("budget", "initial"),
+    "exchange": ("widths", "loss"),
     "proposal": ("key", "iteration"),
     "step": ("iteration", "variant", "widths", "measured"),
     "long_term": ("variant",),
@@ -52,6 +54,7 @@ class State:
         start: the record that opens the run; ``None`` before it.
         estimator: the estimator that was fitted last.
         loss_curves: what cutting each group alone costs, if the method asks for it.
+        exchanges: networks that were scored untuned to find better widths, in order.
         proposals: finished proposals by key, in order.
         steps: the steps in order of their iteration.
         long_terms: long-term fine-tunes by variant.
@@ -64,6 +67,7 @@ class State:
     start: Data | None = None
     estimator: Data | None = None
     loss_curves: Data | None = None
+    exchanges: tuple[Data, ...] = ()
     proposals: Data = field(default_factory=dict)
     steps: tuple[Data, ...] = ()
     long_terms: Data = field(default_factory=dict)
@@ -94,7 +98,7 @@ class State:
     @property
     def forward_images(self) -> int:
         """Images that were only evaluated or used for statistics and re-fits."""
-        before = int((self.loss_curves or {}).get("forward_images") or 0)
+        before = sum(int(found.get("forward_images") or 0) for found in (self.loss_curves or {}, *self.exchanges))
         return before + int(self._total("forward_images", "forward_images"))
 
     @property
@@ -119,6 +123,7 @@ def fold(records: Iterable[Record]) -> State:
     """
     last_of: dict[str, Data] = {}
     proposals: dict[str, Data] = {}
+    exchanges: list[Data] = []
     steps: dict[int, Data] = {}
     long_terms: dict[str, Data] = {}
     times: list[str] = []
@@ -129,6 +134,8 @@ def fold(records: Iterable[Record]) -> State:
             last_of.pop("stop", None)  # the run went on
         if record.type == "proposal":
             proposals[record.data["key"]] = record.data
+        elif record.type == "exchange":
+            exchanges.append(record.data)
         elif record.type == "step":
             steps[record.data["iteration"]] = record.data
         elif record.type == "long_term":
@@ -138,6 +145,7 @@ def fold(records: Iterable[Record]) -> State:
     return State(
         **{name: last_of.get(name) for name in ("start", "estimator", "loss_curves", "uniform", "final", "stop")},
         proposals=proposals,
+        exchanges=tuple(exchanges),
         steps=tuple(steps[iteration] for iteration in sorted(steps)),
         long_terms=long_terms,
         began=times[0] if times else "",
