@@ -25,8 +25,8 @@ _NOTHING = "Nothing has been measured yet: `make bench-next` runs the most valua
 #: the methods in the plots, with the same colour in all of them
 _PLOTTED = dict(
     zip(
-        (*MAIN, "netadapt-macs", OWN_WEIGHTS, TUNED_ORIGINAL),
-        ("#d97706", "#6d28d9", "#0f766e", "#0369a1", "#be185d", "#64748b", "#65a30d"),
+        (*MAIN, "netadapt-macs", "one-shot-exchange", OWN_WEIGHTS, TUNED_ORIGINAL),
+        ("#d97706", "#6d28d9", "#0f766e", "#0369a1", "#be185d", "#a16207", "#64748b", "#65a30d"),
         strict=True,
     )
 )

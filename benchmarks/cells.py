@@ -106,6 +106,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "one-shot": _ONE_SHOT,
     "uniform": _UNIFORM,
     "from-scratch": _FROM_SCRATCH,
+    "one-shot-exchange": {**_ONE_SHOT, "search.exchanges": 64},
     # search cost: every proposal is tuned, as in the paper, for so many images
     **{f"faithful-{n}": {"search.mode": "faithful", "training.short_term.images": n} for n in (320, 960, 2880)},
     # ablations
@@ -150,6 +151,8 @@ CELLS: tuple[Cell, ...] = (
     *_cells([_A], [OWN_WEIGHTS], NARROW, [0]),
     *_cells([_A], FAITHFUL, ["width-0.5"], SEEDS),
     *_with_ends(_B, MAIN, ("50%", "35%"), SEEDS),
+    *_cells([_A], ["one-shot-exchange"], ["25%"], SEEDS),
+    *_cells(_B, ["one-shot-exchange"], ("50%", "35%"), SEEDS),
     *_cells([_A], ["netadapt-macs"], ("width-0.5", "25%"), SEEDS),
     *_with_ends(["resnet56_cifar10"], MAIN, ("70%", "50%"), SEEDS),
     *_cells([_A], MAIN, ["40%"], SEEDS),

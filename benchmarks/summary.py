@@ -28,7 +28,12 @@ REPLICATES, SEED = 2000, 0
 PRODUCTS = ("netadapt", "one-shot")
 BASELINES = ("uniform", "from-scratch")
 #: further comparisons: the method on the left is our own, that on the right differs in one thing
-PAIRS = (*((ours, theirs) for theirs in BASELINES for ours in PRODUCTS), ("netadapt", "netadapt-macs"))
+PAIRS = (
+    *((ours, theirs) for theirs in BASELINES for ours in PRODUCTS),
+    ("netadapt", "netadapt-macs"),
+    ("one-shot-exchange", "uniform"),
+    ("one-shot-exchange", "one-shot"),
+)
 #: accuracies that differ by less count as equal where search costs are compared, with so many seeds at least
 EQUAL, LEAST_SEEDS = 0.003, 3
 DOCS = ROOT / "docs"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_run import IMAGE, QUICK, Colours, run, small_net, told
+from small_run import IMAGE, run, small_net
 
-from netadapt import Adaptation, load
+from netadapt import load
 from netadapt.baselines.uniform import uniform_widths
-from netadapt.errors import ConfigError, Interrupted
+from netadapt.errors import ConfigError
 from netadapt.network import trace
 from netadapt.runs.journal import read_records
 from netadapt.runs.state import read_state
@@ -55,69 +54,15 @@ def test_every_one_shot_network_is_cut_from_the_start_network(tmp_path: Path) ->
             assert proposal["groups"] == narrower
 
 
-def test_loss_curves_are_kept_and_not_measured_again(tmp_path: Path) -> None:
-    measured: list[str] = []
-
-    def listener(type_: str, data: Mapping[str, Any]) -> None:
-        if type_ == "loss_curve":
-            measured.append(data["group"])
-        if type_ == "step" and data["iteration"] == 1:
-            adaptation.stop()
-
-    options = {**QUICK, **ONE_SHOT}
-    platform = options.pop("platform")
-    arguments = (small_net(), IMAGE, Colours(), "50%", platform, tmp_path / "run")
-    adaptation = Adaptation(*arguments, listener=listener, **options)
-    with pytest.raises(Interrupted):
-        adaptation.finish()
-    adaptation.close()
-    assert measured == ["first", "second"]
-    curves = read_state(tmp_path / "run").loss_curves
-    assert curves is not None
-    assert set(curves["curves"]) == {"first", "second"}
-    assert curves["forward_images"] > 0
-    adaptation = Adaptation(*arguments, listener=listener, **options)
-    adaptation.finish()
-    adaptation.close()
-    assert measured == ["first", "second"]
-    run(tmp_path / "whole", **ONE_SHOT)
-    assert told(tmp_path / "run") == told(tmp_path / "whole")
-
-
-def test_networks_of_the_same_cost_are_scored_once_and_the_best_is_taken(tmp_path: Path) -> None:
-    scored: list[tuple[int, ...]] = []
-
-    def listener(type_: str, data: Mapping[str, Any]) -> None:
-        if type_ == "exchange":
-            scored.append(tuple(data["widths"]))
-            if len(scored) == 7:
-                adaptation.stop()
-
-    options = {**QUICK, **ONE_SHOT, "uniform": False, "exchanges": 12}
-    platform = options.pop("platform")
-    arguments = (small_net(), IMAGE, Colours(), "50%", platform, tmp_path / "run")
-    adaptation = Adaptation(*arguments, listener=listener, **options)
-    with pytest.raises(Interrupted):
-        adaptation.finish()
-    adaptation.close()
-    assert len(scored) == 7
-    adaptation = Adaptation(*arguments, listener=listener, **options)
-    adaptation.finish()
-    adaptation.close()
-    assert len(set(scored)) == len(scored)
-    state = read_state(tmp_path / "run")
-    assert [tuple(e["widths"]) for e in state.exchanges] == scored
-    assert all(e["forward_images"] > 0 for e in state.exchanges)
-    (step,) = state.steps
-    losses = {tuple(e["widths"]): e["loss"] for e in state.exchanges}
-    assert losses[tuple(step["widths"].values())] <= losses[scored[0]]  # no worse than the loss curves' choice
-    assert step["loss"] == pytest.approx(losses[tuple(step["widths"].values())])
-
-
-def test_without_exchanges_the_loss_curves_decide(tmp_path: Path) -> None:
-    run(tmp_path / "run", **ONE_SHOT, uniform=False, exchanges=0)
+def test_unless_asked_for_no_whole_networks_are_scored(tmp_path: Path) -> None:
+    run(tmp_path / "run", **ONE_SHOT, uniform=False)
     assert status(tmp_path / "run")["met"]
     assert not read_state(tmp_path / "run").exchanges
+
+
+def test_exchanges_are_for_one_shot(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'exchanges = 8 needs method = "one-shot"; write 0'):
+        run(tmp_path / "run", exchanges=8)
 
 
 def test_uniform_is_a_method_too(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from netadapt.baselines import annealing
+from netadapt.baselines import one_shot
 from netadapt.baselines.one_shot import LossCurve, OneShotChooser, loss_curve, sampled_widths
 from netadapt.errors import NonFinite
 from netadapt.network.structure import ChannelGroup
@@ -171,7 +171,7 @@ def test_groups_without_a_curve_keep_their_width() -> None:
 
 
 def test_the_same_seed_gives_the_same_proposals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annealing, "_ROUNDS_PER_GROUP", 10)
+    monkeypatch.setattr(one_shot, "_ROUNDS_PER_GROUP", 10)
     groups = [group(f"g{i}", 128) for i in range(6)]
     curves = {g.name: LossCurve((8, 64, 128), (1.0 + i, 0.1, 0.0)) for i, g in enumerate(groups)}
     full, arguments = dict.fromkeys(curves, 128), ({"latency": 769.0}, {"latency": 300.0})

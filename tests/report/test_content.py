@@ -45,9 +45,11 @@ def test_what_exchanges_have_found_is_told(make_run):
     with RunFolder(folder, load_config(folder / "config.toml")) as run:
         for loss in (2.5, None, 2.25, 2.75):
             run.append("exchange", {"widths": [8], "loss": loss, "forward_images": 10})
+        step = next(r.data for r in run.journal.records if r.type == "step")
+        run.append("step", step | {"loss": 2.375})
     told = read_page(folder).exchanged
     assert "4 whole networks" in told
-    assert "from 2.500, of the curves' choice, to 2.250" in told
+    assert "the curves' choice has 2.500, the network found 2.375" in told
 
 
 def test_a_stop_is_told(make_run):

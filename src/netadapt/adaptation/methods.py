@@ -5,29 +5,23 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
 
+from netadapt.adaptation.losses import UntunedLosses
 from netadapt.adaptation.metering import Metering
 from netadapt.adaptation.store import Store
 from netadapt.adaptation.tuning import Tuner, recipe_of
 from netadapt.baselines.exchange import ExchangeChooser
-from netadapt.baselines.one_shot import LossCurve, OneShotChooser, loss_curve, sampled_widths
+from netadapt.baselines.one_shot import OneShotChooser
 from netadapt.baselines.remeasured import Remeasured
 from netadapt.baselines.uniform import UniformChooser
-from netadapt.errors import NonFinite
 from netadapt.network import Network
 from netadapt.network.fresh import FreshWeights
 from netadapt.network.importance import FilterChoice, LargestNorm
 from netadapt.network.refit import LeastSquaresRefit
-from netadapt.proposals import Chooser, NumFilters, Vector
+from netadapt.proposals import Chooser, NumFilters
 from netadapt.runs.settings import RunConfig, SearchSection
 from netadapt.training.loop import Recipe
-
-log = logging.getLogger("netadapt")
 
 
 def search_of(config: RunConfig) -> SearchSection:
@@ -73,21 +67,11 @@ def num_filters(
         return Chooser(groups, estimators, multiple=multiple, minimum=minimum, sigmas=sigmas)
     chooser: NumFilters
     if search.method == "one-shot":
-        curves = _loss_curves(search, network, filters, tuner, store)
-        chooser = OneShotChooser(groups, estimators, curves, multiple=multiple, minimum=minimum, seed=seed)
+        losses = UntunedLosses(search, network, filters, tuner, store)
+        first = OneShotChooser(groups, estimators, losses.curves(), multiple=multiple, minimum=minimum, seed=seed)
+        chooser = first
         if search.exchanges:
-            filters.prepare(network.model)
-            chooser = ExchangeChooser(
-                chooser,
-                groups,
-                estimators,
-                lambda widths: _score(widths, search, network, filters, tuner, store),
-                networks=search.exchanges,
-                multiple=multiple,
-                minimum=minimum,
-                seed=seed,
-                known=_scored_before(store),
-            )
+            chooser = ExchangeChooser(first, groups, estimators, losses.whole, networks=search.exchanges, seed=seed)
     else:
         chooser = UniformChooser(groups, estimators, multiple=multiple, minimum=minimum)
     return Remeasured(chooser, lambda widths: metering.measure_widths(network.vector(widths)[None])[0], network.widths)
@@ -107,60 +91,3 @@ def filter_choice(config: RunConfig, network: Network, tuner: Tuner) -> FilterCh
         return LargestNorm(network, tuner.refresh)
     images = config.search.calibration_images
     return LeastSquaresRefit(network, network.model, tuner.calibration_inputs(), images=images)
-
-
-def _score(
-    widths: Vector, search: SearchSection, network: Network, filters: FilterChoice, tuner: Tuner, store: Store
-) -> float:
-    """Return the loss of the network of some widths, cut from the original and untuned; write it down."""
-    done, before = len(store.folder.state().exchanges), tuner.forward_images
-    what = "scoring networks of the same cost"
-    store.tell("prepare", {"what": what, "done": done, "total": max(search.exchanges, done + 1)})
-    pairs = zip(network.groups, widths.tolist(), strict=True)
-    try:
-        kept = {g.name: filters.choose(g.name, width) for g, width in pairs if width < g.width}
-        loss = tuner.score(filters.apply(kept)).loss
-    except NonFinite as error:
-        log.warning("a network whose loss is not finite is left out: %s", error)
-        loss = math.inf
-    images, tuner.forward_images = tuner.forward_images - before + tuner.calibration_images, before
-    known = loss if math.isfinite(loss) else None
-    store.record("exchange", {"widths": widths.tolist(), "loss": known, "forward_images": images})
-    return math.inf if known is None else known
-
-
-def _scored_before(store: Store) -> dict[tuple[int, ...], float]:
-    """Return the losses that an interrupted run had written down."""
-    records = store.folder.state().exchanges
-    return {tuple(r["widths"]): math.inf if r["loss"] is None else r["loss"] for r in records}
-
-
-def _loss_curves(
-    search: SearchSection, network: Network, filters: FilterChoice, tuner: Tuner, store: Store
-) -> dict[str, LossCurve]:
-    """Measure the loss curves of all groups, or take those that the run has written down."""
-    known = store.folder.state().loss_curves
-    if known is not None:
-        return {name: LossCurve(tuple(c["widths"]), tuple(c["losses"])) for name, c in known["curves"].items()}
-    began = time.monotonic()
-    tuner.reset()
-    start = tuner.score(network.model).loss
-    filters.prepare(network.model)
-    curves: dict[str, LossCurve] = {}
-    for number, group in enumerate(network.groups):
-        store.tell("prepare", {"what": "measuring loss curves", "done": number, "total": len(network.groups)})
-        widths = sampled_widths(group, search.multiple, search.minimum_width)
-        if widths:
-            curves[group.name] = loss_curve(group, widths, filters, lambda m: tuner.score(m).loss, start)
-            tuner.forward_images += len(widths) * tuner.calibration_images
-            store.tell("loss_curve", {"group": group.name, **asdict(curves[group.name])})
-    _, forward_images = tuner.reset()
-    store.record(
-        "loss_curves",
-        {
-            "curves": {name: asdict(curve) for name, curve in curves.items()},
-            "forward_images": forward_images,
-            "seconds": time.monotonic() - began,
-        },
-    )
-    return curves

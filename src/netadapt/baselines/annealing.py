@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,8 @@ Losses = NDArray[np.float64]
 #: says which of widths ``(m, groups)`` are allowed
 Feasible = Callable[[Vector], NDArray[np.bool_]]
 
-#: networks that are annealed side by side, and the exchanges that each of them tries, per group
-_CHAINS, _ROUNDS_PER_GROUP = 32, 80
+#: networks that are annealed side by side
+_CHAINS = 32
 
 
 def options(group: ChannelGroup, multiple: int, minimum: int, least: int = 0) -> Vector:
@@ -35,17 +34,13 @@ def options(group: ChannelGroup, multiple: int, minimum: int, least: int = 0) ->
     return np.array([*allowed[allowed >= least], group.width], dtype=np.int64)
 
 
-def nearest(choices: Vector, widths: NDArray[Any]) -> Vector:
-    """Return the choice that is nearest to each of ``widths`` ``(m,)``; of two the narrower."""
-    return np.asarray(choices[np.abs(choices - widths[:, None]).argmin(axis=1)])
-
-
 def anneal(
     choices: Sequence[Vector],
     first: Vector,
     cost: Callable[[Vector], Losses],
     feasible: Feasible,
     *,
+    rounds: int,
     seed: int | Sequence[int],
 ) -> Vector:
     """Return the widths ``(groups,)`` of least cost that exchanges find.
@@ -55,6 +50,7 @@ def anneal(
         first: widths that are feasible, one of the choices of each group.
         cost: of widths ``(m, groups)``; it may be below zero.
         feasible: the constraint.
+        rounds: exchanges that each of the networks that are annealed side by side tries.
         seed: of all draws.
     """
     random = np.random.default_rng(seed)
@@ -67,16 +63,17 @@ def anneal(
     chains = np.repeat(best[None], _CHAINS, axis=0)
     values = cost(widths_of(chains))
     lowest = float(values[0])
-    warmth, rounds = 0.0, _ROUNDS_PER_GROUP * len(best)
+    warmth = 0.0
     for round_ in range(rounds):
         moved = np.clip(chains + _exchanges(random, chains.shape, most), 0, most)
-        moved_values = cost(widths_of(moved))
+        moved_widths = widths_of(moved)
+        moved_values = cost(moved_widths)
         if not round_:  # what an exchange is worth here
             warmth = float(np.abs(moved_values - values).mean())
         temperature = warmth * 10.0 ** (-4 * round_ / rounds)
         hot = random.random(_CHAINS) < np.exp(np.minimum(0.0, values - moved_values) / max(temperature, 1e-12))
         rows = np.flatnonzero(hot & (moved != chains).any(axis=1))
-        rows = rows[feasible(widths_of(moved[rows]))] if len(rows) else rows
+        rows = rows[feasible(moved_widths[rows])] if len(rows) else rows
         chains[rows], values[rows] = moved[rows], moved_values[rows]
         leader = int(values.argmin())
         if values[leader] < lowest:

@@ -1,9 +1,9 @@
-"""Exchange: better widths at the same cost, by the untuned loss of whole networks (DESIGN, sections 5 and 9).
+"""Exchange: other widths of the same cost, by the untuned loss of whole networks (DESIGN, sections 5 and 9).
 
 Losses of groups cut alone do not add up once all of them are cut deep. So networks that just meet the constraint are
 scored as a whole, a Gaussian process foretells the loss of others from them, and annealed exchanges between groups
 find the best of those, which is scored in turn. Nothing is trained. `adaptation/methods.py` puts it behind
-`one_shot.py`.
+`one_shot.py`. What a low untuned loss is worth after a fine-tune is told in docs/results.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from netadapt.baselines.annealing import Feasible, Losses, anneal, nearest, options
+from netadapt.baselines.annealing import Feasible, Losses, anneal
+from netadapt.baselines.one_shot import OneShotChooser
 from netadapt.network.structure import ChannelGroup
 from netadapt.proposals import NumFilters, Proposal, Vector, judge
 from netadapt.resources.estimator import Estimator
@@ -30,6 +31,8 @@ _NEAR = 4
 _FACTORS = np.geomspace(4.0, 0.1, 200)
 #: draws after which one that is known already is taken
 _DRAWS = 20
+#: exchanges that each annealed network tries
+_ROUNDS = 800
 #: what the process expects: logarithms of widths times this for its length scale, losses times that for its amplitude
 _SCALE, _AMPLITUDE = 0.3, 0.1
 #: losses are told apart up to so many times the distance of the median from the lowest
@@ -37,21 +40,22 @@ _WORST = 5.0
 
 
 class LossModel:
-    """Foretells the loss of whole networks from that of some, up to a scale that rises with it.
+    """Foretells the loss of whole networks from that of some, on a scale of its own that rises with it.
 
     Args:
         widths: of the original network, ``(groups,)``.
-        scored: ``(n, groups)`` widths of networks that were scored, two or more.
-        losses: ``(n,)`` theirs, finite.
+        scored: ``(n, groups)`` widths of networks that were scored.
+        losses: ``(n,)`` theirs, one or more of them finite; the others count as bad.
     """
 
     def __init__(self, widths: Vector, scored: Vector, losses: Losses) -> None:
         self._widths = widths
         self._centre = np.log(scored / widths).mean(axis=0)
-        lowest = losses.min()
-        unit = float(np.median(losses) - lowest) or 1.0
+        finite = losses[np.isfinite(losses)]
+        above = finite - finite.min()
+        unit = np.median(above) or above.max() or 1.0
         # almost linear among the better half; how bad the worst are does not matter
-        targets = _AMPLITUDE * np.log1p(np.minimum((losses - lowest) / unit, _WORST))
+        targets = _AMPLITUDE * np.log1p(np.minimum((losses - finite.min()) / unit, _WORST))
         self._level = float(targets.mean())
         linear, position = self._columns(scored)
         blocks = np.minimum(np.arange(linear.shape[1]), 1)
@@ -69,44 +73,42 @@ class LossModel:
 
 
 class ExchangeChooser:
-    """ChooseNumFilters that improves on what another one chooses, at the same cost.
+    """ChooseNumFilters that improves on what one-shot chooses, within the same constraint.
 
     Asked from the original network, it passes on the other's choice: from so far away no estimate says that two
     networks cost the same. Asked again from there (see `remeasured.py`), it scores networks.
 
     Args:
-        first: the other one; its proposals are cut from the original network.
+        first: one-shot; its proposals are cut from the original network.
         groups: of the original network, in the column order of the estimators.
         estimators: by resource.
-        score: untuned loss of the network of some widths ``(groups,)``; ``inf`` where it is not finite.
-        networks: how many are scored at the first constraint; whenever it is asked again, at most one more.
-        multiple, minimum: see `netadapt.proposals.allowed_widths`.
+        loss: untuned, of the network of some widths ``(groups,)``; ``inf`` where it is not finite.
+        networks: how many are scored for a constraint at most; where the same is asked again, one that is new to it.
         seed: of all draws.
-        known: losses by widths of networks that were scored before.
     """
 
     def __init__(
         self,
-        first: NumFilters,
+        first: OneShotChooser,
         groups: Sequence[ChannelGroup],
         estimators: Mapping[str, Estimator],
-        score: Callable[[Vector], float],
+        loss: Callable[[Vector], float],
         *,
         networks: int,
-        multiple: int,
-        minimum: int,
         seed: int,
-        known: Mapping[tuple[int, ...], float],
     ) -> None:
-        self._first = first
+        self._first: NumFilters = first
+        self._options = first.options
         self._groups = tuple(groups)
         self._estimators = dict(estimators)
-        self._score = score
+        self._loss = loss
         self._networks = networks
         self._seed = seed
-        self._options = [options(group, multiple, minimum) for group in groups]
         self._full = np.array([group.width for group in groups], dtype=np.int64)
-        self._known = dict(known)
+        self._known: dict[tuple[int, ...], float] = {}
+        self._wanted = 0  # so many networks are to be known
+        self._constraint: dict[str, float] = {}
+        self._draws = 0
 
     def proposals(
         self, widths: Mapping[str, int], resources: Mapping[str, float], constraint: Mapping[str, float]
@@ -119,32 +121,49 @@ class ExchangeChooser:
             constraint: see `netadapt.proposals.NumFilters`.
 
         Returns:
-            One proposal; what the first chooser says if asked from the original network, and if no loss is finite.
+            One proposal; what one-shot says if asked from the original network, if that is the original network (then
+            there is nothing to exchange), and if no loss is finite.
         """
-        current = np.array([widths[group.name] for group in self._groups], dtype=np.int64)
+        current = self._vector(widths)
         found = self._first.proposals(widths, resources, constraint)
-        if not found or (current == self._full).all():
+        starts = [self._vector(proposal.widths) for proposal in found]
+        if not found or any((each == self._full).all() for each in (current, *starts)):
             return found
 
         def feasible(rows: Vector) -> NDArray[np.bool_]:
-            return judge(self._estimators, rows, current, resources, constraint).feasible
+            judged = judge(self._estimators, rows, current, resources, constraint)
+            return np.asarray(judged.feasible & (rows < self._full).any(axis=1))
 
-        starts = [np.array([p.widths[group.name] for group in self._groups], dtype=np.int64) for p in found]
-        for start in starts:
-            self._know(start)
-        for _ in range(self._networks - len(self._known)):
-            self._know(self._next(starts, feasible))
-        self._know(self._foretold(self._best(starts, feasible), feasible))
+        self._search(starts, feasible, constraint)
         best = self._best(starts, feasible)
         if not math.isfinite(self._known[tuple(best.tolist())]):
             return found
         judged = judge(self._estimators, best[None], current, resources, constraint)
         return [judged.proposal(0, self._groups, self._full)]
 
+    def _search(self, starts: Sequence[Vector], feasible: Feasible, constraint: Mapping[str, float]) -> None:
+        """Score as many networks as are wanted for the constraint."""
+        if dict(constraint) != self._constraint:
+            self._constraint, self._wanted = dict(constraint), len(self._known) + self._networks
+        for start in starts:
+            self._know(start)
+        rounds = max(1, self._wanted - len(self._known))
+        for number in range(rounds):
+            self._draws += 1
+            best = self._best(starts, feasible)
+            if number == rounds - 1:
+                self._know(self._foretold(best, feasible))
+            elif number < _DRAWN * rounds:
+                self._know(self._drawn(starts[number % len(starts)], len(self._groups), feasible))
+            else:
+                foretold = self._foretold(best, feasible) if number % 2 else best
+                known = tuple(foretold.tolist()) in self._known
+                self._know(self._drawn(best, _NEAR, feasible) if known else foretold)
+
     def _know(self, widths: Vector) -> None:
         key = tuple(widths.tolist())
         if key not in self._known:
-            self._known[key] = self._score(widths)
+            self._known[key] = self._loss(widths)
 
     def _best(self, starts: Sequence[Vector], feasible: Feasible) -> Vector:
         """Return the network of least loss of those that are known and feasible; the starts are both."""
@@ -153,32 +172,22 @@ class ExchangeChooser:
         allowed = order[feasible(order)]
         return allowed[0] if len(allowed) else starts[0]
 
-    def _next(self, starts: Sequence[Vector], feasible: Feasible) -> Vector:
-        """Return a network to be scored: first drawn far from the starts, then foretold and drawn near the best."""
-        number = len(self._known)
-        if number < _DRAWN * self._networks:
-            return self._drawn(starts[number % len(starts)], len(self._groups), feasible)
-        best = self._best(starts, feasible)
-        foretold = self._foretold(best, feasible) if number % 2 else best
-        return self._drawn(best, _NEAR, feasible) if tuple(foretold.tolist()) in self._known else foretold
-
     def _foretold(self, best: Vector, feasible: Feasible) -> Vector:
-        """Return the feasible network of which the least loss is expected; ``best`` if too few are known."""
+        """Return the feasible network of which the least loss is expected; ``best`` if no loss is finite."""
         rows, losses = self._all()
-        finite = np.isfinite(losses)
-        if finite.sum() < 2:
+        if not np.isfinite(losses).any() or not feasible(best[None])[0]:
             return best
-        model = LossModel(self._full, rows[finite], losses[finite])
-        return anneal(self._options, best, model, feasible, seed=[self._seed, len(rows)])
+        model = LossModel(self._full, rows, losses)
+        return anneal(self._options, best, model, feasible, rounds=_ROUNDS, seed=[self._seed, self._draws])
 
     def _drawn(self, centre: Vector, exchanging: int, feasible: Feasible) -> Vector:
         """Return a network in which some groups differ from another one, as wide as is feasible; itself if none is."""
-        random = np.random.default_rng([self._seed, len(self._known)])
+        random = np.random.default_rng([self._seed, self._draws])
         for _ in range(_DRAWS):
             moved = random.permutation(len(centre)) < exchanging
             wanted = centre * np.where(moved, np.exp(random.normal(0, _SPREAD, len(centre))), 1.0)
             scaled = np.where(moved, _FACTORS[:, None] * wanted, wanted)
-            rows = np.stack([nearest(o, scaled[:, k]) for k, o in enumerate(self._options)], axis=-1)
+            rows = np.stack([_nearest(o, scaled[:, k]) for k, o in enumerate(self._options)], axis=-1)
             allowed = rows[feasible(rows)]
             if len(allowed) and tuple(allowed[0].tolist()) not in self._known:
                 return np.asarray(allowed[0])
@@ -187,3 +196,11 @@ class ExchangeChooser:
     def _all(self) -> tuple[Vector, Losses]:
         """Return widths ``(n, groups)`` and losses ``(n,)`` of all networks that were scored."""
         return np.array(list(self._known), dtype=np.int64), np.array(list(self._known.values()))
+
+    def _vector(self, widths: Mapping[str, int]) -> Vector:
+        return np.array([widths[group.name] for group in self._groups], dtype=np.int64)
+
+
+def _nearest(choices: Vector, widths: Losses) -> Vector:
+    """Return the choice that is nearest to each of ``widths`` ``(m,)``; of two the narrower."""
+    return np.asarray(choices[np.abs(choices - widths[:, None]).argmin(axis=1)])

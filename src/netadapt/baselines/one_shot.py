@@ -28,6 +28,8 @@ _log = logging.getLogger("netadapt")
 
 #: parts of a group's width at which its loss is measured, besides its narrowest allowed width
 _SHARES = (0.75, 0.5, 0.375, 0.25)
+#: exchanges that each of the annealed networks tries, per group
+_ROUNDS_PER_GROUP = 80
 #: losses of single groups do not simply add up: their sum, and a sum that shuns deep cuts of one group
 _POWERS = (1.0, 2.0)
 
@@ -98,6 +100,9 @@ class OneShotChooser:
         curves: by group; groups without one keep their width.
         multiple, minimum: see `netadapt.proposals.allowed_widths`.
         seed: of the annealing.
+
+    Attributes:
+        options: the widths that each group may have, rising; none that is narrower than its curve reaches.
     """
 
     def __init__(
@@ -115,7 +120,7 @@ class OneShotChooser:
         self._uniform = UniformChooser(groups, estimators, multiple=multiple, minimum=minimum)
         self._seed = seed
         self._curves = [curves.get(group.name, LossCurve((group.width,), (0.0,))) for group in groups]
-        self._options = [
+        self.options = [
             options(group, multiple, minimum, least=curve.widths[0])
             for group, curve in zip(groups, self._curves, strict=True)
         ]
@@ -142,7 +147,7 @@ class OneShotChooser:
 
         uniform = self._uniform.proposals(widths, resources, constraint)
         wanted = [uniform[0].widths[group.name] if uniform else 0 for group in self._groups]
-        pairs = zip(self._options, wanted, strict=True)
+        pairs = zip(self.options, wanted, strict=True)
         first = np.array([o[max(0, int(np.searchsorted(o, width, "right")) - 1)] for o, width in pairs])
         if not feasible(first[None])[0]:
             return []
@@ -155,19 +160,21 @@ class OneShotChooser:
 
     def _anneal(self, first: Vector, feasible: Feasible, power: float) -> Vector:
         """Return the feasible widths whose losses, each to the ``power``, have the least sum."""
+        tables = [curve.at(choices) ** power for curve, choices in zip(self._curves, self.options, strict=True)]
 
         def cost(widths: Vector) -> Losses:
-            each = [curve.at(widths[:, k]) ** power for k, curve in enumerate(self._curves)]
-            return np.asarray(np.stack(each).sum(axis=0))
+            columns = zip(tables, self.options, widths.T, strict=True)
+            return np.asarray(sum(table[np.searchsorted(choices, column)] for table, choices, column in columns))
 
-        best = anneal(self._options, first, cost, feasible, seed=self._seed)
+        rounds = _ROUNDS_PER_GROUP * len(first)
+        best = anneal(self.options, first, cost, feasible, rounds=rounds, seed=self._seed)
         return self._filled(best, feasible)
 
     def _filled(self, widths: Vector, feasible: Feasible) -> Vector:
         """Widen what can be widened for free: losses cannot rise, and a staircase may leave room."""
         while True:
             wider = np.repeat(widths[None], len(widths), axis=0)
-            for k, choices in enumerate(self._options):
+            for k, choices in enumerate(self.options):
                 wider[k, k] = choices[min(int(np.searchsorted(choices, widths[k])) + 1, len(choices) - 1)]
             wider = wider[(wider > widths).any(axis=1)]
             fits = wider[feasible(wider)] if len(wider) else wider

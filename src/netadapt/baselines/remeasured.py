@@ -19,7 +19,7 @@ class Remeasured:
     """ChooseNumFilters that lets another one see the measurement of its first proposal.
 
     Args:
-        chooser: the other one; its proposals do not depend on the current network but for the scale of estimates.
+        chooser: the other one; its proposals are cut from the original network, wherever the current one is.
         measure: returns the resources of the network of some widths, in canonical units.
         original: the widths from which it is a long way; from a step's network, measured end to end, it is not.
     """

@@ -31,8 +31,8 @@ _METHODS = (
     {
         "name": "one-shot",
         "state": "ready",
-        "description": "all widths at once, from the loss of cutting each group alone and of whole networks at the "
-        "budget; trains on nothing before the long-term fine-tune",
+        "description": "all widths at once, from the loss of cutting each group alone, with search.exchanges of whole "
+        "networks too; trains on nothing before the long-term fine-tune",
         "arguments": "[search] of the configuration",
     },
     {

@@ -205,13 +205,13 @@ def _fit(state: State) -> str:
 
 def _exchanged(state: State) -> str:
     """Say what scoring whole networks of the same cost has found."""
-    losses = [exchange["loss"] for exchange in state.exchanges]
-    finite = [loss for loss in losses if loss is not None]
-    if not finite or losses[0] is None:
+    if not state.exchanges or not state.steps:
         return ""
+    first, found = state.exchanges[0]["loss"], state.steps[-1]["loss"]
+    before = "a loss that was not finite" if first is None else f"{first:.3f}"
     return (
-        f"Losses of groups cut alone do not add up, so {len(losses)} whole networks of the same cost were scored, "
-        f"untuned: their loss fell from {losses[0]:.3f}, of the curves' choice, to {min(finite):.3f}."
+        f"Losses of groups cut alone do not add up, so {len(state.exchanges)} whole networks about the budget were "
+        f"scored, untuned: the curves' choice has {before}, the network found {found:.3f}."
     )
 
 

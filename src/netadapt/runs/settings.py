@@ -231,9 +231,9 @@ class SearchSection(Section):
         "more where noise raises the steps",
     )
     exchanges: Annotated[int, Field(ge=0)] = Field(
-        default=64,
-        description="one-shot: so many whole networks at the budget are scored, untuned, to find better widths at the "
-        "same cost than the loss curves say; 0 for none",
+        default=0,
+        description="one-shot: so many whole networks at the budget are scored, untuned, to find widths of less loss "
+        "than the loss curves lead to; 0 for none",
     )
     calibration_images: Annotated[int, Field(ge=2)] = Field(
         default=800, description="training images for the re-fit and for refreshing batch-norm statistics"
@@ -262,6 +262,12 @@ class SearchSection(Section):
             raise ValueError(
                 f'groups_per_step = {self.groups_per_step} needs method = "netadapt" and mode = "fast"; write 1'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _exchanging(self) -> SearchSection:
+        if self.exchanges and self.method != "one-shot":
+            raise ValueError(f'exchanges = {self.exchanges} needs method = "one-shot"; write 0')
         return self
 
 

@@ -21,7 +21,8 @@
     final      variant, met, ratio, ratio_half_width, measurement, initial_measurement, accuracy_test
     stop       reason, detail
 
-Unknown types are skipped, so that a later netadapt may add some. A record that is written again replaces the older.
+Unknown types are skipped, so that a later netadapt may add some. A record that is written again replaces the older;
+exchanges add up.
 """
 
 from __future__ import annotations
