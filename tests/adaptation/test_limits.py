@@ -71,6 +71,18 @@ def test_a_budget_below_the_floor_is_refused_with_the_floor(metering: Metering) 
         measure_floor(metering, SearchSection(), {"parameters": 5.0}, initial)
 
 
+def test_a_budget_within_the_noise_of_the_floor_is_refused_since_the_last_step_aims_below_it(
+    metering: Metering,
+) -> None:
+    _, initial = metering.initial()
+    metering.noise = {"latency": 0.02}
+    floor = measure_floor(metering, SearchSection(), {"latency": initial["latency"]}, initial)["latency"]
+    with pytest.raises(BudgetError, match=r"known to ±2.0%. Give a budget above"):
+        measure_floor(metering, SearchSection(), {"latency": 1.01 * floor}, initial)
+    enough = measure_floor(metering, SearchSection(), {"latency": 1.03 * floor}, initial)
+    assert enough["latency"] == pytest.approx(floor)
+
+
 def test_a_network_without_groups_is_refused_with_the_reasons(tmp_path: Path) -> None:
     network = trace(nn.Sequential(nn.Flatten(), nn.Linear(12, 4)).eval(), torch.zeros(1, 3, 2, 2))
     metering = Metering(network, Meter(network, SimulatedPlatform(), tmp_path), StopwatchProtocol())

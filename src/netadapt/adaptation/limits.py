@@ -72,7 +72,8 @@ def measure_floor(
         initial: what the original costs.
 
     Raises:
-        BudgetError: nothing can be removed, or a limit lies below the floor.
+        BudgetError: nothing can be removed, or a limit lies below the floor or within a measurement's noise of it:
+            the last step aims that far below its budget.
     """
     network = metering.network
     smallest = smallest_widths(network, search)
@@ -82,13 +83,16 @@ def measure_floor(
         more = " --inexact, and exact = false under [model]." if offered else "."
         raise BudgetError(f"No channel of this network can be removed:\n  {reasons}\nSee: netadapt check MODEL{more}")
     (floor,) = metering.measure_widths(np.array([network.vector(smallest)]))
+    margin = margins(metering, budget, initial)
     for name, limit in budget.items():
-        if floor[name] > limit:
+        if floor[name] > limit - margin[name]:
+            surely = f" Measurements of it are known to ±{margin[name] / limit:.1%}." if margin[name] else ""
             raise BudgetError(
                 f"Budget: {name} {format_quantity(limit, name)} cannot be reached on {metering.meter.platform.name}. "
                 f"The smallest network, every group at its minimum, needs {format_quantity(floor[name], name)} "
-                f"({floor[name] / initial[name]:.0%} of the original). Give a budget above that, or lower "
-                f"search.minimum_width (now {search.minimum_width})."
+                f"({floor[name] / initial[name]:.0%} of the original).{surely} Give a budget above "
+                f"{format_quantity(floor[name] + margin[name], name)}, or lower search.minimum_width "
+                f"(now {search.minimum_width})."
             )
     return floor
 
