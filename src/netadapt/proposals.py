@@ -57,6 +57,11 @@ def allowed_widths(group: ChannelGroup, current: int, multiple: int, minimum: in
     return np.arange(least, current, step, dtype=np.int64)
 
 
+def vector_of(groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> Vector:
+    """Return widths by name as ``(groups,)``, in the column order of the estimators."""
+    return np.array([widths[group.name] for group in groups], dtype=np.int64)
+
+
 class NumFilters(Protocol):
     """ChooseNumFilters: the proposals of one iteration."""
 
@@ -114,7 +119,7 @@ class Chooser:
             At most one proposal per group; if no single group can meet the constraint, at most one per pair;
             empty if no pair can either.
         """
-        current = np.array([widths[group.name] for group in self.groups], dtype=np.int64)
+        current = vector_of(self.groups, widths)
         choices = [
             allowed_widths(g, int(w), self.multiple, self.minimum) for g, w in zip(self.groups, current, strict=True)
         ]
@@ -186,8 +191,8 @@ def merge(
         resources: measured, of the current network.
         constraint: resource -> upper limit.
     """
-    current = np.array([widths[group.name] for group in groups], dtype=np.int64)
-    each = np.array([[proposal.widths[group.name] for group in groups] for proposal in ranked], dtype=np.int64)
+    current = vector_of(groups, widths)
+    each = np.array([vector_of(groups, proposal.widths) for proposal in ranked])
     unions = np.minimum.accumulate(each, axis=0)
     judged = judge(estimators, unions, current, resources, constraint)
     enough = np.flatnonzero(judged.feasible)

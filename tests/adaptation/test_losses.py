@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,13 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETADAPT_CACHE", str(tmp_path / "cache"))
 
 
+def begun(folder: Path, listener: Callable[[str, Mapping[str, Any]], None], **more: Any) -> Adaptation:
+    """Return a one-shot run in a folder, new or to be gone on with."""
+    options = {**QUICK, **ONE_SHOT, **more}
+    platform = options.pop("platform")
+    return Adaptation(small_net(), IMAGE, Colours(), "50%", platform, folder, listener=listener, **options)
+
+
 def test_loss_curves_are_kept_and_not_measured_again(tmp_path: Path) -> None:
     measured: list[str] = []
 
@@ -32,10 +39,7 @@ def test_loss_curves_are_kept_and_not_measured_again(tmp_path: Path) -> None:
         if type_ == "step" and data["iteration"] == 1:
             adaptation.stop()
 
-    options = {**QUICK, **ONE_SHOT}
-    platform = options.pop("platform")
-    arguments = (small_net(), IMAGE, Colours(), "50%", platform, tmp_path / "run")
-    adaptation = Adaptation(*arguments, listener=listener, **options)
+    adaptation = begun(tmp_path / "run", listener)
     with pytest.raises(Interrupted):
         adaptation.finish()
     adaptation.close()
@@ -44,7 +48,7 @@ def test_loss_curves_are_kept_and_not_measured_again(tmp_path: Path) -> None:
     assert curves is not None
     assert set(curves["curves"]) == {"first", "second"}
     assert curves["forward_images"] > 0
-    adaptation = Adaptation(*arguments, listener=listener, **options)
+    adaptation = begun(tmp_path / "run", listener)
     adaptation.finish()
     adaptation.close()
     assert measured == ["first", "second"]
@@ -61,15 +65,12 @@ def test_networks_of_the_same_cost_are_scored_once_and_the_best_is_taken(tmp_pat
             if len(scored) == 7:
                 adaptation.stop()
 
-    options = {**QUICK, **ONE_SHOT, "uniform": False, "exchanges": 12}
-    platform = options.pop("platform")
-    arguments = (small_net(), IMAGE, Colours(), "50%", platform, tmp_path / "run")
-    adaptation = Adaptation(*arguments, listener=listener, **options)
+    adaptation = begun(tmp_path / "run", listener, uniform=False, exchanges=12)
     with pytest.raises(Interrupted):
         adaptation.finish()
     adaptation.close()
     assert len(scored) == 7
-    adaptation = Adaptation(*arguments, listener=listener, **options)
+    adaptation = begun(tmp_path / "run", listener, uniform=False, exchanges=12)
     adaptation.finish()
     adaptation.close()
     assert len(set(scored)) == len(scored)
@@ -87,8 +88,6 @@ def test_an_interrupted_exchange_ends_with_the_same_network(part: float, tmp_pat
     run(tmp_path / "whole", **ONE_SHOT, uniform=False, exchanges=8)
     whole = read_state(tmp_path / "whole")
     stop_after = round(part * (len(whole.exchanges) + 1))
-    options = {**QUICK, **ONE_SHOT, "uniform": False, "exchanges": 8}
-    platform = options.pop("platform")
 
     def listener(type_: str, data: Mapping[str, Any]) -> None:
         if type_ in ("exchange", "iteration"):
@@ -97,8 +96,7 @@ def test_an_interrupted_exchange_ends_with_the_same_network(part: float, tmp_pat
                 adaptation.stop()
 
     told_of: list[str] = []
-    arguments = (small_net(), IMAGE, Colours(), "50%", platform)
-    adaptation = Adaptation(*arguments, tmp_path / "run", listener=listener, **options)
+    adaptation = begun(tmp_path / "run", listener, uniform=False, exchanges=8)
     with pytest.raises(Interrupted):
         adaptation.finish()
     adaptation.close()

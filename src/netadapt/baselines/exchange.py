@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from netadapt.baselines.annealing import Feasible, Losses, anneal
 from netadapt.baselines.one_shot import OneShotChooser
 from netadapt.network.structure import ChannelGroup
-from netadapt.proposals import NumFilters, Proposal, Vector, judge
+from netadapt.proposals import NumFilters, Proposal, Vector, judge, vector_of
 from netadapt.resources.estimator import Estimator
 from netadapt.resources.process import Process
 
@@ -124,9 +124,9 @@ class ExchangeChooser:
             One proposal; what one-shot says if asked from the original network, if that is the original network (then
             there is nothing to exchange), and if no loss is finite.
         """
-        current = self._vector(widths)
+        current = vector_of(self._groups, widths)
         found = self._first.proposals(widths, resources, constraint)
-        starts = [self._vector(proposal.widths) for proposal in found]
+        starts = [vector_of(self._groups, proposal.widths) for proposal in found]
         if not found or any((each == self._full).all() for each in (current, *starts)):
             return found
 
@@ -196,9 +196,6 @@ class ExchangeChooser:
     def _all(self) -> tuple[Vector, Losses]:
         """Return widths ``(n, groups)`` and losses ``(n,)`` of all networks that were scored."""
         return np.array(list(self._known), dtype=np.int64), np.array(list(self._known.values()))
-
-    def _vector(self, widths: Mapping[str, int]) -> Vector:
-        return np.array([widths[group.name] for group in self._groups], dtype=np.int64)
 
 
 def _nearest(choices: Vector, widths: Losses) -> Vector:

@@ -21,7 +21,7 @@ from netadapt.baselines.uniform import UniformChooser
 from netadapt.errors import NonFinite
 from netadapt.network.importance import FilterChoice
 from netadapt.network.structure import ChannelGroup
-from netadapt.proposals import Proposal, Vector, allowed_widths, judge
+from netadapt.proposals import Proposal, Vector, allowed_widths, judge, vector_of
 from netadapt.resources.estimator import Estimator
 
 _log = logging.getLogger("netadapt")
@@ -140,7 +140,7 @@ class OneShotChooser:
             that fails is found out when they are scored. Empty if not even the narrowest network is estimated to meet
             the constraint.
         """
-        current = np.array([widths[group.name] for group in self._groups], dtype=np.int64)
+        current = vector_of(self._groups, widths)
 
         def feasible(rows: Vector) -> NDArray[np.bool_]:
             return judge(self._estimators, rows, current, resources, constraint).feasible

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netadapt.network.structure import ChannelGroup
-from netadapt.proposals import Proposal, judge
+from netadapt.proposals import Proposal, judge, vector_of
 from netadapt.resources.estimator import Estimator
 
 _FACTORS = np.linspace(1.0, 0.0, 401)
@@ -60,7 +60,7 @@ class UniformChooser:
     ) -> list[Proposal]:
         """Return the widest uniform network that should meet ``constraint``; see `netadapt.proposals.NumFilters`."""
         candidates = self._candidates
-        current = np.array([widths[group.name] for group in self._groups], dtype=np.int64)
+        current = vector_of(self._groups, widths)
         judged = judge(self._estimators, candidates, current, resources, constraint)
         rows = np.flatnonzero(judged.feasible)
         if not len(rows):
