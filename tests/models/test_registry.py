@@ -45,6 +45,7 @@ def test_the_same_text_gives_the_same_network_and_leaves_the_random_state_alone(
         ),
         ("mobilenet_v1?width=0", "width=0 is not allowed: a number above 0, at most 8 is"),
         ("mobilenet_v1?width=x", "width=x is not allowed"),
+        ("mobilenet_v1?stem_stride=3", "stem_stride=3 is not allowed: 1 or 2 is"),
         ("mobilenet_v2?resolution=-3", "resolution=-3 is not allowed: a whole number above 0 is"),
         ("resnet20?classes=0", "classes=0 is not allowed: a whole number above 0 is"),
         ("resnet20?batch=a", "batch=a is not allowed: a whole number above 0 is"),

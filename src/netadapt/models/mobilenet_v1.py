@@ -50,6 +50,7 @@ class MobileNetV1(nn.Module):
         classes: number of outputs.
         same_padding: TensorFlow's padding, as in Google's weights.
         batch_norm: false builds it with the batch norms folded into convolution biases.
+        stem_stride: of the first convolution; 1 keeps small images, such as CIFAR's, from shrinking to one pixel.
     """
 
     def __init__(
@@ -59,12 +60,13 @@ class MobileNetV1(nn.Module):
         classes: int = 1000,
         same_padding: bool = False,
         batch_norm: bool = True,
+        stem_stride: int = 2,
     ) -> None:
         super().__init__()
         self.resolution = resolution
         channels = [scaled_width(outputs, width) for outputs in (32, *(outputs for outputs, _ in BLOCKS))]
-        self.pad, padding = padding_of(3, 2, same_padding)
-        self.stem = nn.Conv2d(3, channels[0], 3, 2, padding, bias=not batch_norm)
+        self.pad, padding = padding_of(3, stem_stride, same_padding)
+        self.stem = nn.Conv2d(3, channels[0], 3, stem_stride, padding, bias=not batch_norm)
         self.stem_norm = norm_of(channels[0], batch_norm)
         self.activation = nn.ReLU6()
         self.blocks = nn.Sequential(

@@ -69,6 +69,7 @@ class MobileNetV2(nn.Module):
         classes: number of outputs.
         same_padding: TensorFlow's padding, as in Google's weights.
         batch_norm: false builds it with the batch norms folded into convolution biases.
+        stem_stride: of the first convolution; 1 keeps small images, such as CIFAR's, from shrinking to one pixel.
     """
 
     def __init__(
@@ -78,12 +79,13 @@ class MobileNetV2(nn.Module):
         classes: int = 1000,
         same_padding: bool = False,
         batch_norm: bool = True,
+        stem_stride: int = 2,
     ) -> None:
         super().__init__()
         self.resolution = resolution
         channels = scaled_width(32, width)
-        self.pad, padding = padding_of(3, 2, same_padding)
-        self.stem = nn.Conv2d(3, channels, 3, 2, padding, bias=not batch_norm)
+        self.pad, padding = padding_of(3, stem_stride, same_padding)
+        self.stem = nn.Conv2d(3, channels, 3, stem_stride, padding, bias=not batch_norm)
         self.stem_norm = norm_of(channels, batch_norm)
         self.activation = nn.ReLU6()
         blocks: list[nn.Module] = []

@@ -37,9 +37,10 @@ class ModelEntry:
     description: str
 
 
+_MOBILE = "width=1.0 resolution=224 classes=1000 same_padding=0 batch_norm=1 stem_stride=2"
 _BUILDERS: dict[str, tuple[Callable[..., nn.Module], str, str]] = {
-    "mobilenet_v1": (MobileNetV1, "width=1.0 resolution=224 classes=1000 same_padding=0 batch_norm=1", "MobileNetV1"),
-    "mobilenet_v2": (MobileNetV2, "width=1.0 resolution=224 classes=1000 same_padding=0 batch_norm=1", "MobileNetV2"),
+    "mobilenet_v1": (MobileNetV1, _MOBILE, "MobileNetV1"),
+    "mobilenet_v2": (MobileNetV2, _MOBILE, "MobileNetV2"),
     "resnet20": (resnet20, "classes=10 resolution=32", "ResNet-20 for CIFAR, option-A shortcuts"),
     "resnet32": (resnet32, "classes=10 resolution=32", "ResNet-32 for CIFAR, option-A shortcuts"),
     "resnet56": (resnet56, "classes=10 resolution=32", "ResNet-56 for CIFAR, option-A shortcuts"),
@@ -143,6 +144,8 @@ def _check_ranges(spec: Spec, arguments: Mapping[str, str]) -> None:
             width = -1.0
         if not 0 < width <= 8:
             raise ModelError(f"{spec.name}: width={arguments['width']} is not allowed: a number above 0, at most 8 is")
+    if (stride := arguments.get("stem_stride", "2")) not in ("1", "2"):
+        raise ModelError(f"{spec.name}: stem_stride={stride} is not allowed: 1 or 2 is")
 
 
 def _positive(spec: Spec, value: str, key: str) -> int:
