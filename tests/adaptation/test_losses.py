@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from small_run import IMAGE, QUICK, Colours, run, small_net, told
-from torch import nn
+from torch import Tensor, nn
 
-from netadapt import Adaptation
+from netadapt import Adaptation, adapt
 from netadapt.errors import Interrupted, NonFinite
 from netadapt.network.refit import LeastSquaresRefit
 from netadapt.runs.state import read_state
@@ -25,12 +26,12 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def begun(folder: Path, listener: Callable[[str, Mapping[str, Any]], None], **more: Any) -> Adaptation:
     """Return a one-shot run in a folder, new or to be gone on with."""
-    options = {**QUICK, **ONE_SHOT, **more}
-    platform = options.pop("platform")
-    return Adaptation(small_net(), IMAGE, Colours(), "50%", platform, folder, listener=listener, **options)
+    options = {"budget": "50%", **QUICK, **ONE_SHOT, **more}
+    budget, platform = options.pop("budget"), options.pop("platform")
+    return Adaptation(small_net(), IMAGE, Colours(), budget, platform, folder, listener=listener, **options)
 
 
-def test_loss_curves_are_kept_and_not_measured_again(tmp_path: Path) -> None:
+def test_loss_curves_are_kept_and_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
 
     def listener(type_: str, data: Mapping[str, Any]) -> None:
@@ -52,8 +53,69 @@ def test_loss_curves_are_kept_and_not_measured_again(tmp_path: Path) -> None:
     adaptation.finish()
     adaptation.close()
     assert measured == ["first", "second"]
+    monkeypatch.setenv("NETADAPT_CACHE", str(tmp_path / "another cache"))
     run(tmp_path / "whole", **ONE_SHOT)
     assert told(tmp_path / "run") == told(tmp_path / "whole")
+
+
+def test_curves_of_a_run_serve_another_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def listener(type_: str, data: Mapping[str, Any]) -> None:
+        if type_ == "loss_curve":
+            measured.append(data["group"])
+
+    run(tmp_path / "first", **ONE_SHOT, uniform=False)
+    adaptation = begun(tmp_path / "second", listener, budget="70%", uniform=False)
+    adaptation.finish()
+    adaptation.close()
+    assert measured == []
+    monkeypatch.setenv("NETADAPT_CACHE", str(tmp_path / "another cache"))
+    run(tmp_path / "alone", budget="70%", **ONE_SHOT, uniform=False)
+    assert told(tmp_path / "second") == told(tmp_path / "alone")
+    states = [read_state(tmp_path / name) for name in ("first", "second", "alone")]
+    curves = [state.loss_curves for state in states if state.loss_curves is not None]
+    assert len({str(each["curves"]) for each in curves}) == 1
+    assert len({each["forward_images"] for each in curves}) == 1  # what they cost, whoever paid for it
+    (kept,) = (tmp_path / "cache").glob("loss-curves-*.jsonl")
+    records = [json.loads(line) for line in kept.read_text().splitlines()[1:]]
+    assert curves[1]["seconds"] >= sum(record["seconds"] for record in records) > 0
+
+
+def test_fewer_images_to_refit_on_are_other_curves(tmp_path: Path) -> None:
+    # a task of batches of 16 gives both the same 64 images
+    for images in (64, 50):
+        run(tmp_path / str(images), **ONE_SHOT, uniform=False, calibration_images=images)
+    assert len(list((tmp_path / "cache").glob("loss-curves-*.jsonl"))) == 2
+
+
+def test_by_norm_the_inputs_of_the_network_need_not_be_readable(tmp_path: Path) -> None:
+    class Careful(Colours):
+        def forward(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+            return super().forward(model, (batch[0].to(next(model.parameters()).device), batch[1]))
+
+    family = adapt(small_net(), IMAGE, Careful(), run=tmp_path / "run", **{**QUICK, **ONE_SHOT, "filters": "norm"})
+    assert family.best.resources["latency"] > 0
+
+
+def test_a_run_that_is_stopped_between_two_curves_keeps_the_first(tmp_path: Path) -> None:
+    measured: list[str] = []
+
+    def listener(type_: str, data: Mapping[str, Any]) -> None:
+        if type_ == "loss_curve":
+            measured.append(data["group"])
+            if len(measured) == 1:
+                adaptation.stop()
+
+    for _ in range(2):
+        adaptation = begun(tmp_path / "run", listener, uniform=False)
+        if not measured:
+            with pytest.raises(Interrupted):
+                adaptation.finish()
+        else:
+            adaptation.finish()
+        adaptation.close()
+    assert measured == ["first", "second"]
 
 
 def test_networks_of_the_same_cost_are_scored_once_and_the_best_is_taken(tmp_path: Path) -> None:

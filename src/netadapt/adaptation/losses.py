@@ -1,6 +1,7 @@
 """Losses of untuned networks, for one-shot: of every group cut alone, and of whole networks; all are written down.
 
-`methods.py` hands them to the choosers of `baselines/`. What an interrupted run had found is taken from its journal.
+`methods.py` hands them to the choosers of `baselines/`. What an interrupted run had found is taken from its journal,
+curves of groups also from other runs of the same network (`kept_curves.py`).
 """
 
 from __future__ import annotations
@@ -8,14 +9,17 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
+from netadapt.adaptation.kept_curves import KeptCurve, KeptCurves
 from netadapt.adaptation.store import Store
 from netadapt.adaptation.tuning import Tuner
 from netadapt.baselines.one_shot import LossCurve, loss_curve, sampled_widths
 from netadapt.errors import NonFinite
 from netadapt.network import Network
 from netadapt.network.importance import FilterChoice
+from netadapt.network.structure import ChannelGroup
 from netadapt.proposals import Vector
 from netadapt.runs.settings import SearchSection
 
@@ -47,32 +51,54 @@ class UntunedLosses:
         self._before = {tuple(r["widths"]): math.inf if r["loss"] is None else float(r["loss"]) for r in found}
 
     def curves(self) -> dict[str, LossCurve]:
-        """Return the loss curves of all groups: measured now, or as the run has written them down."""
+        """Return the loss curves of all groups: measured now, or as this run or an earlier one has written them down.
+
+        What an earlier run had measured counts in this one's images and seconds too: they tell what the curves cost.
+        """
         known = self._store.folder.state().loss_curves
         if known is not None:
             return {name: LossCurve(tuple(c["widths"]), tuple(c["losses"])) for name, c in known["curves"].items()}
-        began, tuner, groups = time.monotonic(), self._tuner, self._network.groups
-        tuner.reset()
-        start = tuner.score(self._network.model).loss
+        began, groups = time.monotonic(), self._network.groups
+        self._tuner.reset()
+        start = self._tuner.score(self._network.model)
         self._filters.prepare(self._network.model)
-        curves: dict[str, LossCurve] = {}
+        # by norm a task that the network's inputs cannot be read off works too
+        inputs = self._tuner.calibration_inputs() if self._search.filters == "refit" else None
+        kept = KeptCurves(self._network, inputs, self._search.calibration_images, start)
+        found: dict[str, KeptCurve] = {}
+        before_s = 0.0
         for number, group in enumerate(groups):
             self._store.tell("prepare", {"what": "measuring loss curves", "done": number, "total": len(groups)})
             widths = sampled_widths(group, self._search.multiple, self._search.minimum_width)
-            if widths:
-                curves[group.name] = loss_curve(group, widths, self._filters, lambda m: tuner.score(m).loss, start)
-                tuner.forward_images += len(widths) * tuner.calibration_images
-                self._store.tell("loss_curve", {"group": group.name, **asdict(curves[group.name])})
-        _, forward_images = tuner.reset()
+            if not widths:
+                continue
+            curve = kept.find(group.name, widths)
+            if curve is None:
+                curve = self._curve(group, widths, start.loss)
+                kept.add(group.name, widths, curve)
+                # where a run may be stopped: this curve is safe
+                self._store.tell("loss_curve", {"group": group.name, **asdict(curve.curve)})
+            else:
+                before_s += curve.seconds
+            found[group.name] = curve
+        _, forward_images = self._tuner.reset()
         self._store.record(
             "loss_curves",
             {
-                "curves": {name: asdict(curve) for name, curve in curves.items()},
-                "forward_images": forward_images,
-                "seconds": time.monotonic() - began,
+                "curves": {name: asdict(each.curve) for name, each in found.items()},
+                "forward_images": forward_images + sum(each.forward_images for each in found.values()),
+                "seconds": time.monotonic() - began + before_s,
             },
         )
-        return curves
+        return {name: each.curve for name, each in found.items()}
+
+    def _curve(self, group: ChannelGroup, widths: Sequence[int], start: float) -> KeptCurve:
+        """Measure the curve of a group; its images are counted in what is returned, not by the tuner."""
+        began, tuner = time.monotonic(), self._tuner
+        before = tuner.forward_images
+        curve = loss_curve(group, widths, self._filters, lambda model: tuner.score(model).loss, start)
+        images, tuner.forward_images = tuner.forward_images - before, before
+        return KeptCurve(curve, images + len(widths) * tuner.calibration_images, time.monotonic() - began)
 
     def whole(self, widths: Vector) -> float:
         """Return the loss of the network of some widths ``(groups,)``; ``inf`` where it is not finite."""
