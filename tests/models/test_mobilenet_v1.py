@@ -26,13 +26,3 @@ def test_it_can_be_exported_and_the_export_computes_the_same(same_padding, batch
     x = torch.randn(2, 3, 33, 33)
     exported = torch.export.export(model, (x,)).module()
     torch.testing.assert_close(exported(x), model(x))
-
-
-@pytest.mark.parametrize("same_padding", [False, True])
-@pytest.mark.parametrize(("stem_stride", "side"), [(1, 2), (2, 1)])
-def test_the_stem_may_keep_the_resolution(same_padding, stem_stride, side):
-    model = MobileNetV1(0.25, 32, 10, same_padding, stem_stride=stem_stride).eval()
-    sizes = []
-    model.pool.register_forward_pre_hook(lambda module, inputs: sizes.append(tuple(inputs[0].shape[2:])))
-    assert model(torch.randn(1, 3, 32, 32)).shape == (1, 10)
-    assert sizes == [(side, side)]

@@ -25,6 +25,18 @@ def test_a_text_gives_a_network_in_eval_mode_and_its_example(text, shape, output
     assert not any(module.training for module in model.modules())
 
 
+@pytest.mark.parametrize("same_padding", [0, 1])
+@pytest.mark.parametrize(("stem_stride", "side"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2"])
+def test_the_stem_may_keep_the_resolution(name, same_padding, stem_stride, side):
+    arguments = f"width=0.25&resolution=32&classes=10&same_padding={same_padding}&stem_stride={stem_stride}"
+    model, _ = resolve_model(f"{name}?{arguments}")
+    sizes = []
+    model.pool.register_forward_pre_hook(lambda module, inputs: sizes.append(tuple(inputs[0].shape[2:])))
+    assert model(torch.randn(1, 3, 32, 32)).shape == (1, 10)
+    assert sizes == [(side, side)]
+
+
 def test_the_same_text_gives_the_same_network_and_leaves_the_random_state_alone():
     state = torch.get_rng_state()
     one, other = (resolve_model("resnet20")[0].state_dict() for _ in range(2))

@@ -57,7 +57,7 @@ class UntunedLosses:
         """
         known = self._store.folder.state().loss_curves
         if known is not None:
-            return {name: LossCurve(tuple(c["widths"]), tuple(c["losses"])) for name, c in known["curves"].items()}
+            return {name: LossCurve.read(curve) for name, curve in known["curves"].items()}
         began, groups = time.monotonic(), self._network.groups
         self._tuner.reset()
         start = self._tuner.score(self._network.model)

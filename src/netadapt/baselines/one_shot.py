@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,11 @@ class LossCurve:
 
     widths: tuple[int, ...]
     losses: tuple[float, ...]
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> LossCurve:
+        """Return the curve that was written as `dataclasses.asdict` of it, from JSON."""
+        return cls(tuple(data["widths"]), tuple(data["losses"]))
 
     def at(self, widths: Vector) -> Losses:
         """Return the growth of the loss at ``widths``: never falling as the group narrows, linear in between."""

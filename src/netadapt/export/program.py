@@ -13,12 +13,12 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from netadapt.digests import bytes_of
 from netadapt.errors import PlatformError
 from netadapt.export.onnx import FlatNetwork, flat_copy
 
@@ -99,11 +99,5 @@ def content_hash(program: ExportedProgram) -> str:
     for name, tensor in sorted({**program.state_dict, **program.constants}.items()):
         if isinstance(tensor, Tensor):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            digest.update(_bytes(tensor))
+            digest.update(bytes_of(tensor))
     return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    values: NDArray[np.uint8] = flat.view(torch.uint8).numpy() if flat.numel() else np.empty(0, np.uint8)
-    return values.tobytes()
