@@ -50,7 +50,7 @@ def reference(cell: Cell, places: Places, should_stop: ShouldStop) -> dict[str, 
         Interrupted: ``should_stop`` said so; finished epochs are kept.
     """
     base = settings(places.setup(cell), cell.seed)
-    start, example_inputs = resolve_model(model_text(places.setup(cell), cell.seed, places.starts))
+    start, example_inputs = resolve_model(model_text(places.setup(cell), places.starts))
     task = build_task(base, example_inputs)
     assert isinstance(task, Classification)
     checkpoint = places.starts / f"{cell.name}.checkpoint"

@@ -60,7 +60,7 @@ def run_cell(cell: Cell, places: Places = PLACES, limit_s: float = LIMIT_S) -> P
         return time.monotonic() > deadline
 
     try:
-        prepare_start(places.setup(cell), cell.seed, places.starts, over)
+        prepare_start(places.setup(cell), places.starts, over)
         no_run = cell.method in REFERENCES
         values = reference(cell, places, over) if no_run else _adapted(cell, places, deadline)
     except (BudgetError, BudgetUnreachable) as error:

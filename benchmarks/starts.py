@@ -1,48 +1,55 @@
-"""The networks that the cells of a set-up start from: prepared once per set-up and seed, then read by all of them.
+"""The networks that the cells of a set-up start from: prepared once per set-up, then read by all of them.
 
 What a set-up's ``[model]`` asks for (new classifier, un-folded norms, first fine-tune) is done by the product's own
-code; the weights are kept under ``runs/starts``. A cell names `load` as its MODEL.
+code; the weights are kept under ``runs/starts``. Those that take too long for every machine to train anew are copied
+to `COMMITTED` by hand, so that the cells of all machines start from the same. A cell names `load` as its MODEL.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from netadapt.adaptation.preparation import build_model, build_task, start_network, structure_of
 from netadapt.files import write_atomic
 from netadapt.runs.config import load_config
 from netadapt.runs.settings import RunConfig
 
+#: start weights that the repository brings along
+COMMITTED = Path(__file__).resolve().parent / "start_weights"
+#: of the preparation, and of the selection split of all cells: a start network must not have been trained on it
+START_SEED = 0
+
 
 def settings(setup: Path, seed: int) -> RunConfig:
-    """Return the configuration of a set-up with ``seed`` for all draws, the selection split's too."""
-    return load_config(setup, [f"run.seed={seed}", f"task.seed={seed}"])
+    """Return the configuration of a set-up with ``seed`` for all draws but the selection split's (`START_SEED`)."""
+    return load_config(setup, [f"run.seed={seed}", f"task.seed={START_SEED}"])
 
 
-def weights_path(setup: Path, seed: int, folder: Path) -> Path:
+def weights_path(setup: Path, folder: Path) -> Path:
     """Return where the start weights of a set-up lie; the name changes with all that they depend on.
 
     Args:
         setup: the TOML file.
-        seed: of the preparation.
-        folder: of all start weights.
+        folder: of the start weights that are not `COMMITTED`.
     """
-    config = settings(setup, seed)
-    depends_on = {"model": config.model.model_dump(), "task": config.task.model_dump(), "seed": seed}
+    asked = tomllib.loads(setup.read_text())  # as it is written: where the data lie says nothing about the weights
+    depends_on = {"model": asked["model"], "task": asked["task"], "seed": START_SEED}
     digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:12]
-    return folder / f"{setup.stem}-seed{seed}-{digest}.safetensors"
+    name = f"{setup.stem}-{digest}.safetensors"
+    return COMMITTED / name if (COMMITTED / name).is_file() else folder / name
 
 
-def model_text(setup: Path, seed: int, folder: Path) -> str:
+def model_text(setup: Path, folder: Path) -> str:
     """Return the MODEL of the cells; see `weights_path` for the arguments."""
-    weights = weights_path(setup, seed, folder)
+    weights = weights_path(setup, folder)
     return f"{Path(__file__).resolve()}:load?setup={setup.resolve()}&weights={weights.resolve()}"
 
 
@@ -63,27 +70,31 @@ def load(setup: str, weights: str) -> tuple[nn.Module, Any]:
     return start, example_inputs
 
 
-def prepare_start(setup: Path, seed: int, folder: Path, should_stop: Callable[[], bool]) -> Path:
+def prepare_start(setup: Path, folder: Path, should_stop: Callable[[], bool]) -> Path:
     """Prepare the start network of a set-up unless that has been done, and return where its weights lie.
 
     Args:
         setup: the TOML file.
-        seed: of the new classifier and of the first fine-tune.
-        folder: of all start weights.
+        folder: of the start weights that are not `COMMITTED`.
         should_stop: asked between batches.
 
     Raises:
         Interrupted: ``should_stop`` said so; finished epochs are kept and the same call goes on from there.
     """
-    path = weights_path(setup, seed, folder)
+    path = weights_path(setup, folder)
     if path.is_file():
         return path
-    config = settings(setup, seed)
+    config = settings(setup, START_SEED)
     model, example_inputs = build_model(config)
     task = build_task(config, example_inputs)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = path.with_suffix(".checkpoint")
     start = start_network(config, model, example_inputs, task, checkpoint, None, should_stop)
-    write_atomic(path, save({name: tensor.contiguous() for name, tensor in start.state_dict().items()}))
+    write_atomic(path, save({name: _stored(tensor) for name, tensor in start.state_dict().items()}))
     checkpoint.unlink(missing_ok=True)
     return path
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """Return a tensor as it is kept: filters in half precision, statistics, scales and counters as they are."""
+    return (tensor.half() if tensor.ndim > 1 else tensor).contiguous()

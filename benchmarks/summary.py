@@ -33,6 +33,7 @@ PAIRS = (
     ("netadapt", "netadapt-macs"),
     ("one-shot-exchange", "uniform"),
     ("one-shot-exchange", "one-shot"),
+    ("one-shot-retrained", "from-scratch"),
 )
 #: accuracies that differ by less count as equal where search costs are compared, with so many seeds at least
 EQUAL, LEAST_SEEDS = 0.003, 3

@@ -14,6 +14,7 @@ from small_run import run, small_net
 from torch import nn
 
 from netadapt.adaptation.finish import final, standard_error, with_selection
+from netadapt.errors import ConfigError
 from netadapt.platforms import Measurement
 from netadapt.runs.journal import read_records
 from netadapt.runs.status import status
@@ -58,6 +59,32 @@ def test_a_budget_is_met_within_the_interval_unless_that_says_nothing(
     final(store, metering, nn.Identity(), "001", Score(0.9, 0.1, 100), budget)  # type: ignore[arg-type]
     assert told["met"] == met
     assert told["ratio"] == 0.25 and told["ratio_half_width"] == pytest.approx(0.0025)  # on the run's scale, as met is
+
+
+def test_from_scratch_keeps_the_widths_alone(tmp_path: Path) -> None:
+    """What the start network knew is gone, for its uniform neighbour too; what was found before is the same."""
+    still = {"images": 16, "lr": 1e-9}  # nothing is learned, so that the weights are as they were drawn
+    options: dict[str, Any] = {"method": "one-shot", "budget": "50%", "filters": "norm"}
+    inherited = run(tmp_path / "inherited", **options, long_term=still)
+    fresh = run(tmp_path / "fresh", **options, long_term={**still, "from_scratch": True})
+    again = run(tmp_path / "again", **options, long_term={**still, "from_scratch": True})
+    assert fresh.best.widths == inherited.best.widths
+    weights = [family.best.load(small_net()).first.weight for family in (inherited, fresh, again)]
+    original = {tuple(row.flatten().tolist()) for row in small_net().first.weight.detach().round(decimals=5)}
+    kept = [sum(tuple(row.flatten().tolist()) in original for row in w.detach().round(decimals=5)) for w in weights]
+    assert kept[0] > 0 and kept[1] == 0
+    assert torch.equal(weights[1], weights[2])
+    uniform = [read_records(tmp_path / name / "journal.jsonl") for name in ("inherited", "fresh")]
+    accuracies = [next(r.data["accuracy_test"] for r in records if r.type == "uniform") for records in uniform]
+    assert accuracies[0] != accuracies[1]
+
+
+def test_from_scratch_is_refused_where_weights_are_frozen(tmp_path: Path) -> None:
+    model = small_net()
+    model.first.weight.requires_grad = False
+    with pytest.raises(ConfigError, match=r'1 parameters are frozen \("first.weight"'):
+        run(tmp_path / "run", model=model, long_term={"images": 16, "from_scratch": True})
+    assert not (tmp_path / "run").exists()
 
 
 WEIGHTS_METER = """

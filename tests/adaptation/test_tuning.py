@@ -50,7 +50,8 @@ def test_seeds_of_units_of_work_differ_and_are_stable() -> None:
 
 
 def test_a_table_becomes_a_recipe_and_no_images_none() -> None:
-    assert recipe_of(LongTerm(epochs=3.0, lr=0.1)) == Recipe(epochs=3.0, lr=0.1)
+    for from_scratch in (False, True):  # where the weights come from is no matter of the recipe
+        assert recipe_of(LongTerm(epochs=3.0, lr=0.1, from_scratch=from_scratch)) == Recipe(epochs=3.0, lr=0.1)
     assert recipe_of(ShortTerm(images=0)) is None
 
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from starts import load, model_text, prepare_start, settings, weights_path
 
-from netadapt.adaptation.preparation import build_model, structure_of
+from netadapt.adaptation.preparation import build_model, build_task, structure_of
 from netadapt.errors import Interrupted
 from netadapt.models import resolve_model
 from netadapt.network import trace
@@ -16,25 +17,49 @@ def never():
 
 def test_a_start_is_prepared_once_and_is_a_model_like_any_other(small, monkeypatch):
     setup = small.setups / "small.toml"
-    kept = prepare_start(setup, 0, small.starts, never)
+    kept = prepare_start(setup, small.starts, never)
     written = kept.stat().st_mtime_ns
-    assert prepare_start(setup, 0, small.starts, never) == kept
+    assert prepare_start(setup, small.starts, never) == kept
     assert kept.stat().st_mtime_ns == written
     assert [path.name for path in small.starts.iterdir()] == [kept.name]
-    model, example_inputs = resolve_model(model_text(setup, 0, small.starts))
+    model, example_inputs = resolve_model(model_text(setup, small.starts))
     fresh, _ = build_model(settings(setup, 0))
     assert not torch.equal(model[0].weight, fresh[0].weight)
     assert example_inputs.shape == (1, 3, 16, 16)
 
 
-def test_seeds_and_recipes_have_starts_of_their_own(small):
+def test_recipes_have_starts_of_their_own(small):
     setup = small.setups / "small.toml"
-    names = {weights_path(setup, seed, small.starts).name for seed in (0, 1)}
+    names = {weights_path(setup, small.starts).name}
     setup.write_text(setup.read_text().replace("lr = 0.05", "lr = 0.04"))
-    names.add(weights_path(setup, 0, small.starts).name)
+    names.add(weights_path(setup, small.starts).name)
     setup.write_text(setup.read_text().replace("networks = 12", "networks = 13"))  # nothing that a start depends on
-    names.add(weights_path(setup, 0, small.starts).name)
-    assert len(names) == 3
+    names.add(weights_path(setup, small.starts).name)
+    assert len(names) == 2
+
+
+def test_a_committed_start_is_taken_as_it_is(small, tmp_path, monkeypatch):
+    setup = small.setups / "small.toml"
+    made = prepare_start(setup, small.starts, never)
+    committed = tmp_path / "committed" / made.name
+    committed.parent.mkdir()
+    made.rename(committed)
+    monkeypatch.setattr("starts.COMMITTED", committed.parent)
+    assert prepare_start(setup, small.starts, never) == committed
+    assert str(committed) in model_text(setup, small.starts)
+
+
+def test_a_start_keeps_its_filters_in_half_precision_and_its_statistics_whole(small):
+    """Rounded once, when it is made: what is committed must be what every cell starts from."""
+    kept = load_file(prepare_start(small.setups / "small.toml", small.starts, never))
+    assert {kept["0.weight"].dtype, kept["8.weight"].dtype} == {torch.float16}
+    assert kept["1.running_var"].dtype == torch.float32
+    assert kept["1.num_batches_tracked"].dtype == torch.int64
+
+
+def test_seeds_share_the_selection_split_that_their_start_has_not_seen(small):
+    splits = [build_task(settings(small.setups / "small.toml", seed), None).selection_indices for seed in (0, 1)]
+    assert torch.equal(*splits)
 
 
 def test_a_stopped_preparation_goes_on(small):
@@ -42,10 +67,10 @@ def test_a_stopped_preparation_goes_on(small):
     setup.write_text(setup.read_text().replace("epochs = 1, lr = 0.05", "epochs = 2, lr = 0.05"))
     asked = iter(range(1000))
     with pytest.raises(Interrupted):
-        prepare_start(setup, 0, small.starts, lambda: next(asked) > 22)  # 21 batches are an epoch
-    assert not weights_path(setup, 0, small.starts).exists()
-    resumed, _ = load(str(setup), str(prepare_start(setup, 0, small.starts, never)))
-    whole, _ = load(str(setup), str(prepare_start(setup, 0, small.starts / "whole", never)))
+        prepare_start(setup, small.starts, lambda: next(asked) > 22)  # 21 batches are an epoch
+    assert not weights_path(setup, small.starts).exists()
+    resumed, _ = load(str(setup), str(prepare_start(setup, small.starts, never)))
+    whole, _ = load(str(setup), str(prepare_start(setup, small.starts / "whole", never)))
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0)
 
@@ -64,7 +89,7 @@ def test_a_start_has_the_structure_that_the_set_up_would_have_without_the_detour
     config = settings(setup, 0)
     model, example_inputs = build_model(config)
     direct = trace(structure_of(config, model, example_inputs, None), example_inputs, prove=False)
-    prepare_start(setup, 0, small.starts, never)
-    start = trace(*resolve_model(model_text(setup, 0, small.starts)), prove=False)
+    prepare_start(setup, small.starts, never)
+    start = trace(*resolve_model(model_text(setup, small.starts)), prove=False)
     assert start.structure_hash() == direct.structure_hash()
     assert start.widths == direct.widths

@@ -7,7 +7,7 @@ from torch import nn
 from netadapt.errors import ConfigError
 from netadapt.models.mobilenet_v1 import MobileNetV1
 from netadapt.network import trace
-from netadapt.network.fresh import FreshWeights
+from netadapt.network.fresh import FreshWeights, check_trainable, draw_weights
 
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -52,3 +52,22 @@ def test_a_width_beyond_the_network_is_refused() -> None:
     network = trace(model(), IMAGE)
     with pytest.raises(ConfigError, match=r"17 is not in 1\.\.16"):
         FreshWeights(network, seed=0).choose(network.groups[0].name, 17)
+
+
+def test_weights_are_drawn_by_seed_and_touch_no_global_state() -> None:
+    module, state = model(), torch.get_rng_state()
+    before = module[0].weight.clone()
+    draw_weights(module, 3)
+    drawn = module[0].weight.clone()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(drawn, before)
+    draw_weights(module, 3)
+    assert torch.equal(module[0].weight, drawn)
+
+
+def test_what_is_frozen_cannot_be_learned_again() -> None:
+    module = model()
+    check_trainable(module)
+    module[0].weight.requires_grad = False
+    with pytest.raises(ConfigError, match=r'1 parameters are frozen \("0.weight"'):
+        check_trainable(module)

@@ -24,6 +24,12 @@ def test_each_recipe_has_its_own_length():
     assert ShortTerm(epochs=1.0).images is None
 
 
+def test_a_network_from_scratch_must_be_trained():
+    assert LongTerm(from_scratch=True).epochs == 10.0
+    with pytest.raises(ValidationError, match="from_scratch draws weights that must be trained"):
+        LongTerm(from_scratch=True, images=0)
+
+
 @pytest.mark.parametrize("text", ["3 noise", "2.5 noise", "1%", "0.1 ms"])
 def test_smallest_steps(text):
     assert SearchSection(min_step=text).min_step == text

@@ -18,9 +18,10 @@ from torch import nn
 from netadapt.adaptation.limits import TOO_NOISY
 from netadapt.adaptation.metering import Metering
 from netadapt.adaptation.store import Store
-from netadapt.adaptation.tuning import Tuner, recipe_of
+from netadapt.adaptation.tuning import Tuner, derived_seed, recipe_of
 from netadapt.baselines.uniform import uniform_widths, widest_within
 from netadapt.network import Network
+from netadapt.network.fresh import draw_weights
 from netadapt.network.importance import FilterChoice
 from netadapt.platforms import Measurement
 from netadapt.runs.settings import RunConfig
@@ -35,6 +36,8 @@ _WIDER, _NARROWER = 2, 6
 
 def long_term(store: Store, tuner: Tuner, config: RunConfig, variant: str, model: nn.Module) -> tuple[nn.Module, Score]:
     """LongTermFineTune: train a copy of ``model`` on training and selection split, read the test split, keep both.
+
+    With ``[training.long_term] from_scratch`` the copy keeps nothing of ``model`` but its widths.
 
     Args:
         store: journal and files.
@@ -62,6 +65,8 @@ def _train_long(store: Store, tuner: Tuner, config: RunConfig, key: str, model: 
     recipe = recipe_of(config.training.long_term)
     if recipe is None:
         return tuned, 0
+    if config.training.long_term.from_scratch:
+        draw_weights(tuned, derived_seed(config.run.seed, f"{key}-weights"))
     checkpoint = store.checkpoint(key)
     task = with_selection(tuner.task)
     total = recipe.total_images(task)

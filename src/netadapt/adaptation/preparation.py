@@ -17,6 +17,7 @@ from netadapt.budget import UNITS, Budget
 from netadapt.errors import BudgetError, ConfigError, did_you_mean
 from netadapt.models import resolve_model
 from netadapt.network.batch_norm import unfold_batch_norm
+from netadapt.network.fresh import check_trainable
 from netadapt.runs.config import make_config
 from netadapt.runs.settings import (
     MeasureSection,
@@ -130,6 +131,8 @@ def structure_of(config: RunConfig, model: nn.Module, example_inputs: Any, task:
     start = copy.deepcopy(model) if classes is None else replace_head(model, classes, config.run.seed)
     if task is not None:
         check_fit(start, example_inputs, task)
+        if config.search.method == "from-scratch" or config.training.long_term.from_scratch:
+            check_trainable(start)
     if config.model.unfold_batch_norm:
         start = unfold_batch_norm(start, [example_inputs])
     return start.eval()

@@ -30,7 +30,7 @@ def derived_seed(seed: int, key: str) -> int:
 
 def recipe_of(section: Section) -> Recipe | None:
     """Return the recipe of a ``[training]`` table; ``None`` where it trains on nothing."""
-    return None if section.images == 0 else Recipe(**section.model_dump())
+    return None if section.images == 0 else Recipe(**section.model_dump(include=set(Section.model_fields)))
 
 
 class Tuner:

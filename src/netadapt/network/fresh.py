@@ -1,6 +1,7 @@
-"""A narrower network of the same class with nothing learned: the multipliers that the paper compares with.
+"""Networks with nothing learned: what the paper's multipliers are, and what the widths that were found are worth alone.
 
-The `FilterChoice` of ``method = "from-scratch"``.
+`FreshWeights` is the `FilterChoice` of ``method = "from-scratch"``; `draw_weights` also serves
+``[training.long_term] from_scratch``.
 """
 
 from __future__ import annotations
@@ -10,14 +11,48 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from netadapt.errors import ConfigError
 from netadapt.network.importance import check_width
 from netadapt.network.network import Network
 
 
-class FreshWeights:
-    """Keep any units, and draw all weights anew as the modules' own ``reset_parameters`` do, the network's own last.
+def draw_weights(module: nn.Module, seed: int) -> None:
+    """Draw all weights anew, in place, as the modules' own ``reset_parameters`` do, the network's own last.
 
     Parameters of modules without one keep their values.
+
+    Args:
+        module: any network.
+        seed: of the weights; no global state changes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part in reversed(list(module.modules())):
+            reset = getattr(part, "reset_parameters", None)
+            if callable(reset):
+                reset()
+
+
+def check_trainable(module: nn.Module) -> None:
+    """Refuse to forget what could not be learned again.
+
+    Args:
+        module: a network that is to be trained from scratch.
+
+    Raises:
+        ConfigError: a parameter is frozen.
+    """
+    frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    if frozen:
+        raise ConfigError(
+            f'{len(frozen)} parameters are frozen ("{frozen[0]}", ...), but the network is to be trained from scratch: '
+            "weights that are drawn at random must be trained; set requires_grad of all of them, or choose another "
+            "method and from_scratch = false under [training.long_term]"
+        )
+
+
+class FreshWeights:
+    """Keep any units, and draw all weights anew; see `draw_weights`.
 
     Args:
         network: the trace of the original.
@@ -42,10 +77,5 @@ class FreshWeights:
     def apply(self, kept: Mapping[str, Sequence[int]]) -> nn.Module:
         """See `FilterChoice`."""
         module = self._network.shrink(kept, weights_of=self._module)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
-            for part in reversed(list(module.modules())):
-                reset = getattr(part, "reset_parameters", None)
-                if callable(reset):
-                    reset()
+        draw_weights(module, self._seed)
         return module

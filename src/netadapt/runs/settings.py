@@ -77,6 +77,18 @@ class LongTerm(Recipe):
 
     length: ClassVar[dict[str, float]] = {"epochs": 10.0}
 
+    from_scratch: bool = Field(
+        default=False,
+        description="draw all weights anew first, so that the widths alone are kept; wants the rate and the epochs of "
+        "a whole training",
+    )
+
+    @model_validator(mode="after")
+    def _trained(self) -> LongTerm:
+        if self.from_scratch and self.images == 0:
+            raise ValueError("from_scratch draws weights that must be trained: give more than 0 images, or epochs")
+        return self
+
 
 class ModelSection(Section):
     """Which network."""
