@@ -276,6 +276,7 @@ def test_bad_input_gives_one_clear_error():
     fails("meta device", nn.Conv2d(3, 4, 1, device="meta"))
     fails("expected a torch.nn.Module, got function", lambda x: x)
     fails("holds no tensor", Net(), 3)
+    fails("on meta) have no values|torch.zeros", Net(), torch.zeros(1, 3, 8, 8, device="meta"))
     with torch.no_grad():
         fails("plain Python module", nn.DataParallel(Net()))
     fails("looks at values of tensors at test_trace.py:|.item()", Looking())

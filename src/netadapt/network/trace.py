@@ -143,6 +143,11 @@ def _check_forward(model: nn.Module, inputs: Any) -> None:
         raise ModelError(
             f"example_inputs holds no tensor ({type(inputs).__name__}); give a tensor, a tuple or a dict of tensors"
         )
+    if any(tensor.is_meta for tensor in leaves):
+        raise ModelError(
+            f"example_inputs ({_shapes(inputs)}) have no values: groups are proved by values; "
+            "give tensors on the network's device, e.g. torch.zeros of that shape"
+        )
     try:
         with torch.no_grad():
             call(model, inputs)
