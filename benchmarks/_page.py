@@ -34,14 +34,16 @@ _ALL_INSIDE = 0.995  # a share from here on is told as 100 %
 #: references stand alone in the plots: no line joins them
 _REFERENCES = {OWN_WEIGHTS: "own weights (more data)", TUNED_ORIGINAL: "original, tuned too"}
 _NOTES = (
-    "In brackets: 95 % interval, bootstrap over seeds and test images. A dash: not measured, or outside the curves. "
+    "In brackets: 95 % interval, bootstrap over seeds and test images; all seeds of a set-up share the start network "
+    "and the selection split, whose variation is in no interval. A dash: not measured, or outside the curves. "
     "Where a share stands behind the interval, only so many of the replicates were inside both curves; those outside "
     "are left out, so that the interval is narrower than the truth.",
     "The curves go through the methods' own points and end on the right at the original network after the same "
     "long-term fine-tune as theirs (`tuned-original`), where that has been measured. The start network is in the plots "
     "for orientation and on no curve: it got no such fine-tune.",
     "`from-scratch` trains a uniformly narrower network from random weights for as many epochs as the benchmark gives "
-    "to the start network and to the fine-tune together. On set-ups (a) and (c), MobileNetV1 on Tiny ImageNet and the "
+    "to the start network and to the fine-tune together (on up to a tenth more images: with the selection split, on "
+    "which the start network must not be trained). On set-ups (a) and (c), MobileNetV1 on Tiny ImageNet and the "
     "ResNets, the start networks come pretrained (on ImageNet; as finished ResNets): from-scratch sees far less data "
     "there than the others have, and a lead over it may be due to that alone. The start network teaches it too. "
     "`one-shot-retrained` trains the widths that one-shot finds in the same way, for as long.",

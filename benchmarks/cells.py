@@ -122,6 +122,8 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "netadapt-selection-10": {**_NETADAPT, "task.selection": 10},
     "one-shot-selection-10": {**_ONE_SHOT, "task.selection": 10},
 }
+#: the methods that inherit no weights
+FROM_NOTHING = ("from-scratch", "one-shot-retrained")
 MAIN = ("uniform", "one-shot", "netadapt", "from-scratch")
 FAITHFUL = tuple(name for name in METHODS if name.startswith("faithful-"))
 ABLATIONS = tuple(METHODS)[tuple(METHODS).index("netadapt-short-0") :]
@@ -216,7 +218,7 @@ def _length(cell: Cell, base: RunConfig) -> dict[str, float]:
     Returns:
         The key to be set and its value, in epochs; nothing for other methods.
     """
-    if not _WHOLE_TRAINING.items() <= METHODS[cell.method].items():
+    if cell.method not in FROM_NOTHING:
         return {}
     return {"training.long_term.epochs": all_epochs(base)}
 

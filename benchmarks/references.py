@@ -18,7 +18,7 @@ from typing import Any
 
 from _correct import correct, packed
 from cells import NARROW, TUNED_ORIGINAL, Cell, Places, all_epochs
-from starts import model_text, settings
+from starts import model_text, settings, weights_path
 from torch import nn
 
 from netadapt.adaptation.finish import standard_error, with_selection
@@ -50,10 +50,11 @@ def reference(cell: Cell, places: Places, should_stop: ShouldStop) -> dict[str, 
         Interrupted: ``should_stop`` said so; finished epochs are kept.
     """
     base = settings(places.setup(cell), cell.seed)
+    weights = weights_path(places.setup(cell), places.starts)
     start, example_inputs = resolve_model(model_text(places.setup(cell), places.starts))
     task = build_task(base, example_inputs)
     assert isinstance(task, Classification)
-    checkpoint = places.starts / f"{cell.name}.checkpoint"
+    checkpoint = places.starts / f"{cell.name}-of-{weights.stem}.checkpoint"
     if cell.method == TUNED_ORIGINAL:
         tuned, images = _tuned_original(base, start, task, checkpoint, should_stop)
         (alone,) = _measured(base, [start], example_inputs)

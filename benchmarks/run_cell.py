@@ -18,7 +18,7 @@ from _correct import correct, packed
 from _record import provenance, write
 from cells import PLACES, REFERENCES, Cell, Places, config
 from references import reference
-from starts import prepare_start
+from starts import prepare_start, weights_path
 from torch import nn
 
 from netadapt.adaptation.adaptation import Adaptation
@@ -69,7 +69,8 @@ def run_cell(cell: Cell, places: Places = PLACES, limit_s: float = LIMIT_S) -> P
         if over():
             return None
         raise
-    return write(places.result(cell), document(cell, values))
+    start = weights_path(places.setup(cell), places.starts).name
+    return write(places.result(cell), document(cell, values | {"start": start}))
 
 
 def document(cell: Cell, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,26 +34,33 @@ def settings(setup: Path, seed: int) -> RunConfig:
 
 
 def weights_path(setup: Path, folder: Path) -> Path:
-    """Return where the start weights of a set-up lie; the name changes with all that they depend on.
+    """Return where the start weights of a set-up lie; the name changes with all settings that they depend on.
+
+    Where the data lies is none of them: sources count as they are written.
 
     Args:
         setup: the TOML file.
         folder: of the start weights that are not `COMMITTED`.
     """
-    asked = tomllib.loads(setup.read_text())  # as it is written: where the data lie says nothing about the weights
-    depends_on = {"model": asked["model"], "task": asked["task"], "seed": START_SEED}
-    digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:12]
-    name = f"{setup.stem}-{digest}.safetensors"
+    config, written = settings(setup, START_SEED), tomllib.loads(setup.read_text())
+    model = config.model.model_dump(exclude={"keep", "exact"}) | {"source": written["model"]["source"]}
+    task = config.task.model_dump(exclude={"distillation", "temperature"}) | {"source": written["task"]["source"]}
+    digest = hashlib.sha256(json.dumps([model, task], sort_keys=True).encode()).hexdigest()[:12]
+    return _found(f"{setup.stem}-{digest}.safetensors", folder)
+
+
+def _found(name: str, folder: Path) -> Path:
+    """Return where start weights lie, or are to be written: among those of the repository, else in ``folder``."""
     return COMMITTED / name if (COMMITTED / name).is_file() else folder / name
 
 
 def model_text(setup: Path, folder: Path) -> str:
-    """Return the MODEL of the cells; see `weights_path` for the arguments."""
-    weights = weights_path(setup, folder)
-    return f"{Path(__file__).resolve()}:load?setup={setup.resolve()}&weights={weights.resolve()}"
+    """Return the MODEL of the cells; it stays the same when weights are `COMMITTED`. See `weights_path`."""
+    name = weights_path(setup, folder).name
+    return f"{Path(__file__).resolve()}:load?setup={setup.resolve()}&folder={folder.resolve()}&name={name}"
 
 
-def load(setup: str, weights: str) -> tuple[nn.Module, Any]:
+def load(setup: str, folder: str, name: str) -> tuple[nn.Module, Any]:
     """Return a start network and its example inputs; `netadapt.models.resolve_model` calls it.
 
     The modules are those that the set-up's ``[model]`` leads to, so that groups, widths and exported files are the same
@@ -61,12 +68,13 @@ def load(setup: str, weights: str) -> tuple[nn.Module, Any]:
 
     Args:
         setup: path of the TOML file.
-        weights: path of the kept weights.
+        folder: of the start weights that are not `COMMITTED`.
+        name: of the weights' file.
     """
     config = load_config(setup)
     model, example_inputs = build_model(config)
     start = structure_of(config, model, example_inputs, task=None)
-    start.load_state_dict(load_file(weights))
+    start.load_state_dict(load_file(_found(name, Path(folder))))
     return start, example_inputs
 
 
@@ -75,19 +83,19 @@ def prepare_start(setup: Path, folder: Path, should_stop: Callable[[], bool]) ->
 
     Args:
         setup: the TOML file.
-        folder: of the start weights that are not `COMMITTED`.
+        folder: of the start weights that are not `COMMITTED`; made if need be.
         should_stop: asked between batches.
 
     Raises:
         Interrupted: ``should_stop`` said so; finished epochs are kept and the same call goes on from there.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     path = weights_path(setup, folder)
     if path.is_file():
         return path
     config = settings(setup, START_SEED)
     model, example_inputs = build_model(config)
     task = build_task(config, example_inputs)
-    folder.mkdir(parents=True, exist_ok=True)
     checkpoint = path.with_suffix(".checkpoint")
     start = start_network(config, model, example_inputs, task, checkpoint, None, should_stop)
     write_atomic(path, save({name: _stored(tensor) for name, tensor in start.state_dict().items()}))
@@ -97,4 +105,4 @@ def prepare_start(setup: Path, folder: Path, should_stop: Callable[[], bool]) ->
 
 def _stored(tensor: Tensor) -> Tensor:
     """Return a tensor as it is kept: filters in half precision, statistics, scales and counters as they are."""
-    return (tensor.half() if tensor.ndim > 1 else tensor).contiguous()
+    return (tensor.half() if tensor.ndim > 1 and tensor.is_floating_point() else tensor).contiguous()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shlex
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import run, small_net
+from small_run import IMAGE, QUICK, Colours, run, small_net
 from torch import nn
 
+from netadapt.adaptation.adaptation import Adaptation
 from netadapt.adaptation.finish import final, standard_error, with_selection
-from netadapt.errors import ConfigError
+from netadapt.errors import ConfigError, Interrupted
 from netadapt.platforms import Measurement
 from netadapt.runs.journal import read_records
 from netadapt.runs.status import status
@@ -79,11 +81,35 @@ def test_from_scratch_keeps_the_widths_alone(tmp_path: Path) -> None:
     assert accuracies[0] != accuracies[1]
 
 
-def test_from_scratch_is_refused_where_weights_are_frozen(tmp_path: Path) -> None:
+def test_an_interrupted_training_from_scratch_ends_with_the_same_weights(tmp_path: Path) -> None:
+    """The weights are drawn by seed and key, and epochs that were finished are taken from the checkpoint."""
+    options = QUICK | {"method": "one-shot", "filters": "norm", "uniform": False}
+    options["long_term"] = {"images": 128, "lr": 0.02, "from_scratch": True}
+    whole = run(tmp_path / "whole", **options)
+
+    def stopping(type_: str, data: Any) -> None:
+        if type_ == "training" and data["key"] == "long-001" and data["images"] >= 64:
+            adaptation.stop()
+
+    adaptation = Adaptation(
+        small_net(), IMAGE, Colours(), "50%", run=tmp_path / "cut", listener=stopping,
+        **options,
+    )  # fmt: skip
+    with contextlib.closing(adaptation), pytest.raises(Interrupted):
+        adaptation.finish()
+    resumed = run(tmp_path / "cut", **options)
+    for one, other in zip(
+        whole.best.load(small_net()).parameters(), resumed.best.load(small_net()).parameters(), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "from-scratch"}])
+def test_from_scratch_is_refused_where_weights_are_frozen(tmp_path: Path, options: dict[str, Any]) -> None:
     model = small_net()
     model.first.weight.requires_grad = False
     with pytest.raises(ConfigError, match=r'1 parameters are frozen \("first.weight"'):
-        run(tmp_path / "run", model=model, long_term={"images": 16, "from_scratch": True})
+        run(tmp_path / "run", model=model, **options, long_term={"images": 16, "from_scratch": not options})
     assert not (tmp_path / "run").exists()
 
 

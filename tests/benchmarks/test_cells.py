@@ -6,7 +6,20 @@ from pathlib import Path
 
 import cells
 import pytest
-from cells import CELLS, FAITHFUL, MAIN, METHODS, PLACES, REFERENCES, TUNED_ORIGINAL, Cell, config, missing, supported
+from cells import (
+    CELLS,
+    FAITHFUL,
+    FROM_NOTHING,
+    MAIN,
+    METHODS,
+    PLACES,
+    REFERENCES,
+    TUNED_ORIGINAL,
+    Cell,
+    config,
+    missing,
+    supported,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +79,7 @@ def test_cells_of_a_set_up_differ_in_what_their_method_says_alone():
     for method, found in of.items():
         assert found.measure == start.measure
         assert found.platform == start.platform
-        if method not in ("from-scratch", "one-shot-retrained"):
+        if method not in FROM_NOTHING:
             assert found.training.long_term == start.training.long_term
         if "selection" not in method:
             assert found.task == start.task
@@ -79,11 +92,21 @@ def test_seeds_share_start_weights_and_selection_split():
     assert one.run.seed != other.run.seed
 
 
+def test_one_shot_retrained_has_the_search_of_one_shot_and_the_training_of_from_scratch():
+    of = {
+        method: config(Cell("mobilenet_v1_cifar10", method, "20%", 0))
+        for method in ("one-shot", "one-shot-retrained", "from-scratch")
+    }
+    assert of["one-shot-retrained"].search == of["one-shot"].search
+    training = of["from-scratch"].training.long_term.model_copy(update={"from_scratch": True})
+    assert of["one-shot-retrained"].training.long_term == training
+
+
 def test_a_network_from_scratch_sees_all_the_images_of_the_others():
-    assert config(Cell("mobilenet_v1_cifar10", "from-scratch", "50%", 0)).training.long_term.epochs == 40 + 6
+    assert config(Cell("mobilenet_v1_cifar10", "from-scratch", "55%", 0)).training.long_term.epochs == 40 + 6
     retrained = config(Cell("mobilenet_v1_cifar10", "one-shot-retrained", "20%", 0))
     assert (retrained.training.long_term.epochs, retrained.training.long_term.from_scratch) == (40 + 6, True)
-    assert config(Cell("resnet56_cifar10", "from-scratch", "50%", 0)).training.long_term.epochs == 4
+    assert config(Cell("resnet56_cifar10", "from-scratch", "55%", 0)).training.long_term.epochs == 4
 
 
 def test_methods_of_the_future_wait(monkeypatch, tmp_path):

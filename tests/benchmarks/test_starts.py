@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import starts
 import torch
+from cells import PLACES
 from safetensors.torch import load_file
-from starts import load, model_text, prepare_start, settings, weights_path
+from starts import COMMITTED, load, model_text, prepare_start, settings, weights_path
 
 from netadapt.adaptation.preparation import build_model, build_task, structure_of
 from netadapt.errors import Interrupted
@@ -34,6 +38,7 @@ def test_recipes_have_starts_of_their_own(small):
     setup.write_text(setup.read_text().replace("lr = 0.05", "lr = 0.04"))
     names.add(weights_path(setup, small.starts).name)
     setup.write_text(setup.read_text().replace("networks = 12", "networks = 13"))  # nothing that a start depends on
+    setup.write_text(setup.read_text().replace("selection = 4", "selection = 4\ndistillation = 0.5"))  # nor this
     names.add(weights_path(setup, small.starts).name)
     assert len(names) == 2
 
@@ -43,10 +48,22 @@ def test_a_committed_start_is_taken_as_it_is(small, tmp_path, monkeypatch):
     made = prepare_start(setup, small.starts, never)
     committed = tmp_path / "committed" / made.name
     committed.parent.mkdir()
+    text = model_text(setup, small.starts)
     made.rename(committed)
     monkeypatch.setattr("starts.COMMITTED", committed.parent)
     assert prepare_start(setup, small.starts, never) == committed
-    assert str(committed) in model_text(setup, small.starts)
+    assert not [*small.starts.iterdir()]
+    assert text == model_text(setup, small.starts), (
+        "a run that has begun goes on where weights were committed meanwhile"
+    )
+    model, _ = load(str(setup), str(small.starts), committed.name)
+    torch.testing.assert_close(model[0].weight.half(), load_file(committed)["0.weight"])
+
+
+def test_every_committed_start_is_of_a_set_up_as_it_stands(monkeypatch):
+    monkeypatch.setenv("NETADAPT_DATA", "/data")
+    names = {weights_path(setup, Path()).name for setup in PLACES.setups.glob("*.toml")}
+    assert {path.name for path in COMMITTED.glob("*.safetensors")} <= names
 
 
 def test_a_start_keeps_its_filters_in_half_precision_and_its_statistics_whole(small):
@@ -57,9 +74,14 @@ def test_a_start_keeps_its_filters_in_half_precision_and_its_statistics_whole(sm
     assert kept["1.num_batches_tracked"].dtype == torch.int64
 
 
-def test_seeds_share_the_selection_split_that_their_start_has_not_seen(small):
-    splits = [build_task(settings(small.setups / "small.toml", seed), None).selection_indices for seed in (0, 1)]
-    assert torch.equal(*splits)
+def test_no_seed_selects_on_what_the_start_was_trained_on(small, monkeypatch):
+    seen = []
+    told = starts.start_network
+    monkeypatch.setattr("starts.start_network", lambda *given: (seen.append(given[3].train_indices), told(*given))[1])
+    prepare_start(small.setups / "small.toml", small.starts, never)
+    for seed in (0, 1):
+        selection = build_task(settings(small.setups / "small.toml", seed), None).selection_indices
+        assert not torch.isin(selection, seen[0]).any()
 
 
 def test_a_stopped_preparation_goes_on(small):
@@ -69,8 +91,9 @@ def test_a_stopped_preparation_goes_on(small):
     with pytest.raises(Interrupted):
         prepare_start(setup, small.starts, lambda: next(asked) > 22)  # 21 batches are an epoch
     assert not weights_path(setup, small.starts).exists()
-    resumed, _ = load(str(setup), str(prepare_start(setup, small.starts, never)))
-    whole, _ = load(str(setup), str(prepare_start(setup, small.starts / "whole", never)))
+    name = prepare_start(setup, small.starts, never).name
+    prepare_start(setup, small.starts / "whole", never)
+    resumed, whole = (load(str(setup), str(folder), name)[0] for folder in (small.starts, small.starts / "whole"))
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0)
 

@@ -71,3 +71,20 @@ def test_what_is_frozen_cannot_be_learned_again() -> None:
     module[0].weight.requires_grad = False
     with pytest.raises(ConfigError, match=r'1 parameters are frozen \("0.weight"'):
         check_trainable(module)
+
+
+def test_what_nothing_draws_anew_would_not_be_forgotten() -> None:
+    class Scaled(nn.Sequential):
+        def __init__(self, *layers: nn.Module) -> None:
+            super().__init__(*layers)
+            self.gamma = nn.Parameter(torch.full((4,), 7.0))
+
+    class Drawn(Scaled):
+        def reset_parameters(self) -> None:
+            nn.init.ones_(self.gamma)
+
+    scaled = Scaled(model())
+    with pytest.raises(ConfigError, match=r'1 parameters anew \("gamma", .* give Scaled a method reset_parameters'):
+        check_trainable(scaled)
+    assert (scaled.gamma == 7).all()
+    check_trainable(Drawn(model()))

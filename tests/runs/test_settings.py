@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from netadapt.runs.config import keys
-from netadapt.runs.settings import LongTerm, SearchSection, ShortTerm, TaskSection
+from netadapt.runs.settings import LongTerm, RunConfig, SearchSection, ShortTerm, TaskSection
 
 
 def test_every_field_is_described():
@@ -24,10 +24,15 @@ def test_each_recipe_has_its_own_length():
     assert ShortTerm(epochs=1.0).images is None
 
 
-def test_a_network_from_scratch_must_be_trained():
-    assert LongTerm(from_scratch=True).epochs == 10.0
-    with pytest.raises(ValidationError, match="from_scratch draws weights that must be trained"):
-        LongTerm(from_scratch=True, images=0)
+@pytest.mark.parametrize("chosen", [{"search": {"method": "from-scratch"}}, {}])
+def test_a_network_from_scratch_must_be_trained(chosen):
+    training = {"long_term": {"epochs": 20.0, "from_scratch": "search" not in chosen}}
+    whole = {"schema": 1, "model": {"source": "resnet20"}, "budget": {"latency": "50%"}, "task": {"source": "digits"}}
+    config = RunConfig.model_validate(whole | chosen | {"training": training})
+    assert config.from_scratch
+    training["long_term"] |= {"epochs": None, "images": 0}
+    with pytest.raises(ValidationError, match="images = 0, but the network is to be trained from scratch"):
+        RunConfig.model_validate(whole | chosen | {"training": training})
 
 
 @pytest.mark.parametrize("text", ["3 noise", "2.5 noise", "1%", "0.1 ms"])

@@ -99,7 +99,8 @@ def uniform(
 ) -> nn.Module | None:
     """Build and tune the uniformly narrower network that costs as much as the final one.
 
-    Same start weights, same choice of filters, same long-term fine-tune; only the widths differ.
+    Same start weights (or none, if trained from scratch), same choice of filters, same long-term fine-tune; only the
+    widths differ.
 
     Args:
         network: the original.

@@ -126,15 +126,16 @@ def structure_of(config: RunConfig, model: nn.Module, example_inputs: Any, task:
 
     Raises:
         DataError: the task's images or classes do not fit the network.
+        ConfigError: it is to be trained from scratch, and cannot be.
     """
     classes = config.model.classes
     start = copy.deepcopy(model) if classes is None else replace_head(model, classes, config.run.seed)
     if task is not None:
         check_fit(start, example_inputs, task)
-        if config.search.method == "from-scratch" or config.training.long_term.from_scratch:
-            check_trainable(start)
     if config.model.unfold_batch_norm:
         start = unfold_batch_norm(start, [example_inputs])
+    if task is not None and config.from_scratch:
+        check_trainable(start)
     return start.eval()
 
 

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -19,11 +21,11 @@ from netadapt.network.network import Network
 def draw_weights(module: nn.Module, seed: int) -> None:
     """Draw all weights anew, in place, as the modules' own ``reset_parameters`` do, the network's own last.
 
-    Parameters of modules without one keep their values.
+    Parameters of modules without one keep their values; `check_trainable` refuses such networks.
 
     Args:
-        module: any network.
-        seed: of the weights; no global state changes.
+        module: any network, on the CPU.
+        seed: of the weights; the global generator stays as it is.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -34,13 +36,13 @@ def draw_weights(module: nn.Module, seed: int) -> None:
 
 
 def check_trainable(module: nn.Module) -> None:
-    """Refuse to forget what could not be learned again.
+    """Refuse to train a network from scratch that would not forget everything, or could not learn it again.
 
     Args:
-        module: a network that is to be trained from scratch.
+        module: it is not changed.
 
     Raises:
-        ConfigError: a parameter is frozen.
+        ConfigError: a parameter is frozen, or nothing draws it anew.
     """
     frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
     if frozen:
@@ -48,6 +50,18 @@ def check_trainable(module: nn.Module) -> None:
             f'{len(frozen)} parameters are frozen ("{frozen[0]}", ...), but the network is to be trained from scratch: '
             "weights that are drawn at random must be trained; set requires_grad of all of them, or choose another "
             "method and from_scratch = false under [training.long_term]"
+        )
+    blank = copy.deepcopy(module)
+    with torch.no_grad():
+        for parameter in blank.parameters():
+            parameter.fill_(math.nan)
+    draw_weights(blank, seed=0)
+    kept = [name for name, parameter in blank.named_parameters() if parameter.isnan().any()]
+    if kept:
+        raise ConfigError(
+            f'nothing draws {len(kept)} parameters anew ("{kept[0]}", ...), but the network is to be trained from '
+            f"scratch: give {type(module).__name__} a method reset_parameters() that does, or choose another method "
+            "and from_scratch = false under [training.long_term]"
         )
 
 

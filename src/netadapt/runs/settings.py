@@ -79,15 +79,9 @@ class LongTerm(Recipe):
 
     from_scratch: bool = Field(
         default=False,
-        description="draw all weights anew first, so that the widths alone are kept; wants the rate and the epochs of "
-        "a whole training",
+        description="draw all weights anew first, so that the widths alone are kept (where the task distils, the "
+        "original still teaches); wants the rate and the epochs of a whole training",
     )
-
-    @model_validator(mode="after")
-    def _trained(self) -> LongTerm:
-        if self.from_scratch and self.images == 0:
-            raise ValueError("from_scratch draws weights that must be trained: give more than 0 images, or epochs")
-        return self
 
 
 class ModelSection(Section):
@@ -333,3 +327,17 @@ class RunConfig(Section):
     measure: MeasureSection = Field(default_factory=MeasureSection)
     report: ReportSection = Field(default_factory=ReportSection)
     run: RunSection = Field(default_factory=RunSection)
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the final networks inherit no weights."""
+        return self.search.method == "from-scratch" or self.training.long_term.from_scratch
+
+    @model_validator(mode="after")
+    def _trained(self) -> RunConfig:
+        if self.from_scratch and self.training.long_term.images == 0:
+            raise ValueError(
+                "training.long_term.images = 0, but the network is to be trained from scratch: "
+                "give more images, or epochs"
+            )
+        return self
