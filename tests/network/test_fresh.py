@@ -83,6 +83,7 @@ def test_what_nothing_draws_anew_would_not_be_forgotten() -> None:
         def reset_parameters(self) -> None:
             nn.init.ones_(self.gamma)
 
+    check_trainable(nn.TransformerEncoderLayer(8, 2))
     scaled = Scaled(model())
     with pytest.raises(ConfigError, match=r'1 parameters anew \("gamma", .* give Scaled a method reset_parameters'):
         check_trainable(scaled)

@@ -30,7 +30,8 @@ def draw_weights(module: nn.Module, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part in reversed(list(module.modules())):
-            reset = getattr(part, "reset_parameters", None)
+            # torch's own attention has it under the other name
+            reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
             if callable(reset):
                 reset()
 
