@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from _record import processor_here
-from starts import START_SEED, model_text, settings
+from starts import model_text, settings
 
 from netadapt.runs.config import load_config, toml_value
 from netadapt.runs.settings import RunConfig, SearchSection
@@ -198,7 +198,7 @@ def config(cell: Cell, places: Places = PLACES) -> RunConfig:
     start = {"source": model_text(setup, places.starts), "keep": base.model.keep}
     budget = NAMED_BUDGETS.get(cell.budget) or {"latency": cell.budget}
     chosen = {**METHODS[cell.method], **_length(cell, base)}
-    values = {"run.seed": cell.seed, "task.seed": START_SEED, "run.folder": str(places.run(cell)), **chosen}
+    values = {"run.seed": cell.seed, "task.seed": base.task.seed, "run.folder": str(places.run(cell)), **chosen}
     tables = [f"model={_inline(start)}", f"budget={_inline(budget)}"]
     return load_config(setup, [*tables, *(f"{key}={toml_value(value)}" for key, value in values.items())])
 

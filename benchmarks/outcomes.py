@@ -107,7 +107,7 @@ class Original:
 
     Attributes:
         milliseconds: its latency, the median over the cells.
-        accuracy: on the test split, 0..1, the mean over the cells' seeds (which share it on one machine).
+        accuracy: on the test split, 0..1, the mean over the seeds.
     """
 
     milliseconds: float
@@ -213,7 +213,7 @@ class Resampled:
         )
 
     def _original(self, seed: int) -> Bits:
-        """Return what the start network that the cells of a seed have gets right."""
+        """Return what the start network gets right, as the cells of a seed found it."""
         return next(outcome.original_correct for (_, s), outcome in self._of.items() if s == seed)
 
     def _mean(self, marks: Sequence[Bits], seeds: Sequence[int]) -> Values:
