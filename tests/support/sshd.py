@@ -94,11 +94,10 @@ class Sshd:
 
     def die(self):
         """End the server and all that runs below it, as a power cut would."""
-        below = self.connections()
-        self._process.kill()
-        self._process.wait()
-        for pid in below:
-            kill(pid)
+        if self._process.poll() is None:
+            for pid in stopped_family(self._process.pid):
+                kill(pid)
+            self._process.wait()
 
     def python(self, name, body):
         """Write a stand-in for Python on the device and return its path; ``$real`` is this Python."""
@@ -108,10 +107,20 @@ class Sshd:
         return path
 
 
-def kill(pid):
+def kill(pid, how=signal.SIGKILL):
     """Kill a process that may be gone."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, how)
+
+
+def stopped_family(pid):
+    """Stop a process and all below it, also what they start meanwhile, and return them: none escapes its end then."""
+    family = []
+    while found := [one for one in (pid, *descendants(pid)) if one not in family]:
+        for one in found:
+            kill(one, signal.SIGSTOP)
+        family += found
+    return family
 
 
 def command_of(pid):

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from pathlib import Path
 
 import pytest
+from processes import gone
 
 from netadapt.platforms.devices.program import run_program
 
 
 def run(source, **how):
     return run_program([sys.executable, "-c", source], **({"limit_s": 30.0, "most_bytes": 10_000} | how))
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def gone(pid):
-    deadline = time.monotonic() + 20
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not alive(pid)
 
 
 def test_what_it_says_and_how_it_ends():

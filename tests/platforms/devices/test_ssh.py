@@ -19,6 +19,7 @@ import pytest
 from ncnn_outputs import assert_same_ncnn
 from onnx import TensorProto, helper
 from onnx_outputs import assert_same_onnx
+from processes import until
 from sshd import command_of, kill
 
 import netadapt
@@ -75,13 +76,6 @@ def hasty(monkeypatch):
 
 def time_it(platform, artifact):
     return platform.session(artifact, seconds=0.02, warmups=1)
-
-
-def until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert condition()
 
 
 def sessions(sshd):
@@ -216,7 +210,7 @@ def test_a_session_that_takes_too_long_is_given_up(sshd, opened, endless, relu):
     with pytest.raises(MeasurementUnusable, match=r"within 2 s"):
         time_it(platform, endless)
     assert time_it(platform, relu).latency_ms
-    until(lambda: not sessions(sshd))
+    assert until(lambda: not sessions(sshd))
 
 
 def test_a_killed_session_is_reported_and_not_repeated(sshd, opened, endless, relu, caplog):
@@ -245,7 +239,7 @@ def test_a_device_that_dies_while_it_measures(sshd, opened, endless, relu, hasty
     time_it(platform, relu)
 
     def die():
-        until(lambda: sessions(sshd))
+        assert until(lambda: sessions(sshd))
         time.sleep(0.5)
         sshd.die()
 
@@ -273,14 +267,14 @@ def test_a_session_ends_when_the_connection_does(sshd, opened, endless, relu, ha
 
     thread = threading.Thread(target=measure)
     thread.start()
-    until(lambda: len(sessions(sshd)) == 2)
+    assert until(lambda: len(sessions(sshd)) == 2)
     below = sessions(sshd)
     sshd._process.kill()  # no new connections
     sshd._process.wait()
     kill(platform.device._connection._process.pid)
     thread.join()
     assert errors
-    until(lambda: not any(".pyz" in command_of(pid) for pid in below))
+    assert until(lambda: not any(".pyz" in command_of(pid) for pid in below))
 
 
 ORPHAN = """
@@ -295,11 +289,13 @@ resolve_platform(sys.argv[1]).session(artifact_of(Path(sys.argv[2])), seconds=0.
 def test_a_session_ends_when_we_die(sshd, endless):
     text = f"{sshd.address}/onnxruntime?python={sys.executable}"
     owner = subprocess.Popen([sys.executable, "-c", ORPHAN, text, str(endless.path)])
-    until(lambda: owner.poll() is not None or len(sessions(sshd)) == 2)
-    assert owner.poll() is None
-    owner.kill()
-    owner.wait()
-    until(lambda: not sessions(sshd))
+    try:
+        assert until(lambda: owner.poll() is not None or len(sessions(sshd)) == 2)
+        assert owner.poll() is None
+    finally:
+        owner.kill()
+        owner.wait()
+    assert until(lambda: not sessions(sshd))
 
 
 ANSWERS = [
@@ -402,9 +398,9 @@ def test_an_interrupted_push_leaves_no_half_file(sshd, opened, tmp_path, relu):
         )
     )
     thread.start()
-    until(lambda: any(name.endswith(".part") for name in kept(sshd)))
+    assert until(lambda: any(name.endswith(".part") for name in kept(sshd)))
     thread.join()
-    until(lambda: kept(sshd) == before)
+    assert until(lambda: kept(sshd) == before)
 
 
 def test_two_clients_at_once_take_turns(sshd, opened, relu, monkeypatch, caplog):
@@ -426,7 +422,7 @@ def test_two_clients_at_once_take_turns(sshd, opened, relu, monkeypatch, caplog)
         waiting = threading.Thread(target=lambda: readings.append(time_it(first, relu)))
         with caplog.at_level(logging.WARNING):
             waiting.start()
-            until(lambda: "waiting for others who measure on ssh://" in caplog.text)
+            assert until(lambda: "waiting for others who measure on ssh://" in caplog.text)
         assert len(readings) == 6
         fcntl.flock(lock, fcntl.LOCK_UN)
         waiting.join()

@@ -6,9 +6,9 @@ import logging
 import os
 import subprocess
 import sys
-import time
 
 import pytest
+from processes import until
 from sshd import command_of, descendants
 
 from netadapt.errors import PlatformError
@@ -30,13 +30,6 @@ def hasty(monkeypatch):
 
 def run(connection, command="echo hello", stdin=b"", limit_s=60.0):
     return connection.run(command, stdin, limit_s=limit_s)
-
-
-def until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
 
 
 def test_commands_share_one_login(sshd, connection):
