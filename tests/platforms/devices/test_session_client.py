@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from processes import gone
+from processes import gone, until
 
 from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms.devices import session_client
@@ -172,6 +174,27 @@ if sys.argv[2] == "measuring":
     client.run(Path(sys.argv[3]), seconds=0.01, warmups=1)
 sys.stdin.read()
 """
+
+
+def test_a_session_ends_when_its_server_is_killed(relu, endless):
+    client = SessionClient("onnxruntime", {}, threads=1, cores=(), limit_s=2.0)
+    client.run(relu, seconds=0.01, warmups=1)
+    server = client._process.pid
+    children = Path(f"/proc/{server}/task/{server}/children")
+    seen = []
+
+    def kill_server():
+        until(lambda: seen.extend(children.read_text().split()) or seen)
+        os.kill(server, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_server)
+    killer.start()
+    with pytest.raises(MeasurementUnusable, match=r"within 2 s"):  # the next server's
+        client.run(endless, seconds=0.01, warmups=1)
+    killer.join()
+    client.close()
+    assert seen
+    assert all(gone(int(pid)) for pid in seen)
 
 
 @pytest.mark.parametrize("state", ["idle", "measuring"])

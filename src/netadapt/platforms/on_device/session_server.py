@@ -8,6 +8,8 @@ of the noise comes from.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -24,10 +26,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from session_timing import engine_of, run_session
 
 TAIL_BYTES = 2000
+_PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
-def child(request: dict[str, Any], answer: int, errors: int) -> NoReturn:
+def child(request: dict[str, Any], answer: int, errors: int, server: int) -> NoReturn:
     """Be the session: write one JSON object to ``answer`` and leave without any clean-up of the server's state."""
+    end_with(server)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.dup2(errors, 1)
     os.dup2(errors, 2)
@@ -37,6 +41,14 @@ def child(request: dict[str, Any], answer: int, errors: int) -> NoReturn:
         result = {"error": f"{type(error).__name__}: {error}"}
     os.write(answer, json.dumps(result).encode() + b"\n")
     os._exit(0)
+
+
+def end_with(parent: int) -> None:
+    """Have the system kill this process when ``parent`` is killed, where it can: a long session would go on alone."""
+    with contextlib.suppress(OSError, AttributeError):  # no such function outside Linux
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def collect(pid: int, answer: int, limit_s: float, parent: int) -> bytes | None:
@@ -62,11 +74,12 @@ def collect(pid: int, answer: int, limit_s: float, parent: int) -> bytes | None:
 def fork_session(request: dict[str, Any], parent: int) -> dict[str, Any]:
     """Run one session in a fresh child and return its answer, or ``error``, ``died`` or ``timeout``."""
     read, write = os.pipe()
+    server = os.getpid()
     with tempfile.TemporaryFile() as errors:
         pid = os.fork()
         if pid == 0:
             os.close(read)
-            child(request, write, errors.fileno())
+            child(request, write, errors.fileno(), server)
         os.close(write)
         output = collect(pid, read, request["limit_s"], parent)
         os.close(read)
