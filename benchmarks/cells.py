@@ -80,7 +80,9 @@ PLACES = Places()
 OWN_WEIGHTS = "own-weights"
 #: a reference, no method: the start network after the long-term fine-tune that all others get, the right end of curves
 TUNED_ORIGINAL, WHOLE = "tuned-original", "100%"
-REFERENCES = (OWN_WEIGHTS, TUNED_ORIGINAL)
+#: no method of ours: Torch-Pruning, at the one global ratio that hits the budget (`peer.py`)
+TORCH_PRUNING = ("torch-pruning-l2", "torch-pruning-taylor")
+REFERENCES = (OWN_WEIGHTS, TUNED_ORIGINAL, *TORCH_PRUNING)
 _GOOGLE = "mobilenet_v1?weights=${NETADAPT_DATA}/weights/mobilenet_v1_%s.safetensors&resolution=64"
 NARROW: Mapping[str, str] = {"width-0.5": _GOOGLE % "0.5_160", "width-0.25": _GOOGLE % "0.25_128"}
 
@@ -103,6 +105,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "netadapt": _NETADAPT,
     "netadapt-macs": {**_NETADAPT, "search.estimator": "macs"},
     "one-shot": _ONE_SHOT,
+    "one-shot-macs": {**_ONE_SHOT, "search.estimator": "macs"},
     "uniform": _UNIFORM,
     "from-scratch": _FROM_SCRATCH,
     "one-shot-retrained": _RETRAINED,
@@ -147,7 +150,8 @@ def _with_ends(
     ]
 
 
-_A, _B = "mobilenet_v1_tiny_imagenet", ("mobilenet_v1_cifar10", "mobilenet_v2_cifar10")
+_A, _C = "mobilenet_v1_tiny_imagenet", "resnet56_cifar10"
+_B = ("mobilenet_v1_cifar10", "mobilenet_v2_cifar10")
 CELLS: tuple[Cell, ...] = (
     *_with_ends([_A], MAIN, ("width-0.5", "25%"), SEEDS),
     *_cells([_A], [OWN_WEIGHTS], NARROW, [0]),
@@ -156,7 +160,10 @@ CELLS: tuple[Cell, ...] = (
     *_cells([_A], ["one-shot-exchange"], ["25%"], SEEDS),
     *_cells(_B, ["one-shot-retrained", "one-shot-exchange"], ("20%", "12%"), SEEDS),
     *_cells([_A], ["netadapt-macs"], ("width-0.5", "25%"), SEEDS),
-    *_with_ends(["resnet56_cifar10"], MAIN, ("70%", "55%"), SEEDS),  # 50 % is too near the floor of 33 %
+    *_cells(_B, ["one-shot-macs"], ("20%", "12%"), SEEDS),
+    *_with_ends([_C], MAIN, ("70%", "55%"), SEEDS),  # 50 % is too near the floor of 33 %
+    *_cells([_C], ["one-shot-macs", *TORCH_PRUNING], ("70%", "55%"), SEEDS),
+    *_cells(_B, TORCH_PRUNING, ("20%", "12%"), SEEDS),
     *_cells([_A], MAIN, ["40%"], SEEDS),
     *_with_ends(("resnet20_cifar10", "resnet32_cifar10"), ("one-shot", "netadapt"), ["70%"], [0]),
     *_cells([_A], ABLATIONS, ["width-0.5"], [0]),

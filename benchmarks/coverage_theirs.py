@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 import torch
+from _torch_pruning import output_layers
 from architectures import build
 from torch import Tensor, nn
 
@@ -45,7 +46,7 @@ def theirs(name: str, seed: int) -> dict[str, Any]:
             example,
             importance=torch_pruning.importance.GroupMagnitudeImportance(),
             pruning_ratio=RATIO,
-            ignored_layers=_output_layers(model, whole),
+            ignored_layers=output_layers(model, whole),
         )
         for group in pruner.step(interactive=True):
             mask.add(pruner.DG, group)
@@ -70,16 +71,6 @@ def _compared(model: nn.Module, mask: _Mask, example: Tensor, whole: list[Tensor
     ]
     worst = max(gaps)
     return {"outcome": "equal" if worst <= EXACT else "wrong values", "difference": float(f"{worst:.3g}")}
-
-
-def _output_layers(model: nn.Module, outputs: list[Tensor]) -> list[nn.Module]:
-    """Return the layers with as many output channels as an output of the network has: they are not to be pruned."""
-    sizes = {t.shape[1] for t in outputs if t.ndim > 1}
-    return [
-        part
-        for part in model.modules()
-        if getattr(part, "out_features", None) in sizes or getattr(part, "out_channels", None) in sizes
-    ]
 
 
 class _Mask:

@@ -1,23 +1,24 @@
-"""The references of a set-up, which are no runs: there is no search and no run folder, but a result like a cell's.
+"""The references of a set-up, which are no runs of ours: there is no run folder, but a result like a cell's.
 
 `cells.TUNED_ORIGINAL` is the start network itself after the long-term fine-tune that all other networks of the set-up
 get: the right end of every curve in `outcomes.py`. `cells.OWN_WEIGHTS` is a narrower network with weights of its own;
-it stands in the plots and is no target: its weights have seen the whole of ImageNet at this very width. `run_cell.py`
-calls `reference` for both.
+it stands in the plots and is no target: its weights have seen the whole of ImageNet at this very width.
+`cells.TORCH_PRUNING` is the peer (`peer.py`). `run_cell.py` calls `reference` for all of them.
 """
 
 from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from _correct import correct, packed
-from cells import NARROW, TUNED_ORIGINAL, Cell, Places, all_epochs
+from cells import NARROW, OWN_WEIGHTS, TORCH_PRUNING, TUNED_ORIGINAL, Cell, Places, all_epochs
+from peer import prune_to
 from starts import model_text, settings, weights_path
 from torch import nn
 
@@ -33,6 +34,8 @@ from netadapt.training.classification import Classification
 from netadapt.training.prepare import prepare
 
 ShouldStop = Callable[[], bool]
+#: what Torch-Pruning must leave whole, by set-up: it does not follow a residual stream through padded shortcuts
+KEPT_BY_TORCH_PRUNING: Mapping[str, Sequence[str]] = {"resnet56_cifar10": ("conv1", "layer*.conv2")}
 
 
 def reference(cell: Cell, places: Places, should_stop: ShouldStop) -> dict[str, Any]:
@@ -44,83 +47,97 @@ def reference(cell: Cell, places: Places, should_stop: ShouldStop) -> dict[str, 
         should_stop: asked between batches.
 
     Returns:
-        What `run_cell.result` returns of a run; latencies in ms, ``training_images`` are those of the fine-tune.
+        What `run_cell.result` returns of a run; latencies in ms, ``training_images`` with those of the fine-tune.
 
     Raises:
+        BudgetUnreachable: Torch-Pruning does not get there.
         Interrupted: ``should_stop`` said so; finished epochs are kept.
     """
-    base = settings(places.setup(cell), cell.seed)
-    weights = weights_path(places.setup(cell), places.starts)
-    start, example_inputs = resolve_model(model_text(places.setup(cell), places.starts))
+    setup = places.setup(cell)
+    base = settings(setup, cell.seed)
+    weights = weights_path(setup, places.starts)
+    start, example_inputs = resolve_model(model_text(setup, places.starts))
     task = build_task(base, example_inputs)
     assert isinstance(task, Classification)
     checkpoint = places.starts / f"{cell.name}-of-{weights.stem}.checkpoint"
-    if cell.method == TUNED_ORIGINAL:
-        tuned, images = _tuned_original(base, start, task, checkpoint, should_stop)
-        (alone,) = _measured(base, [start], example_inputs)
-        ratio, ratio_half_width = 1.0, 0.0  # the same structure: only the weights differ
-    else:
-        tuned, images = _own_weights(base, NARROW[cell.budget], task, checkpoint, should_stop)
-        alone, beside = _measured(base, [start, tuned], example_inputs)
-        ratio = 1.0 if beside.ratio is None else beside.ratio
-        ratio_half_width = ratio * beside.relative_half_width
-    checkpoint.unlink(missing_ok=True)
-    original = _numbers(start, example_inputs, task) | {"latency_ms": alone.median_ms}
-    final = _numbers(tuned, example_inputs, task) | {"latency_ms": ratio * alone.median_ms, "ratio": ratio}
-    original["half_width_ms"] = alone.half_width_ms
-    final |= {"ratio_half_width": ratio_half_width, "widths": None}
-    nothing = dict.fromkeys(("search_images", "forward_images", "search_seconds", "steps"), 0)
-    return {
-        "failure": None,
-        "original": original,
-        "final": final,
-        "met": None,
-        "budget_ms": None,
-        "floor_ms": None,
-        "test_images": len(task.test),
-        "training_images": images,
-        **nothing,
-    }
+    tuning = _Tuning(base, start, example_inputs, task, checkpoint, should_stop)
+    found = _METHODS[cell.method](cell, tuning)
+    told = _told(found, tuning)
+    for path in (tuning.checkpoint, tuning.ratio):
+        path.unlink(missing_ok=True)
+    return told
 
 
-def _tuned_original(
-    base: RunConfig, start: nn.Module, task: Classification, checkpoint: Path, should_stop: ShouldStop
-) -> tuple[nn.Module, int]:
-    """Return the start network after the long-term fine-tune of its set-up, as a run does it, and the images it took.
+@dataclass(frozen=True)
+class _Tuning:
+    """What all references of a set-up are made from.
 
-    Args:
+    Attributes:
         base: configuration of the set-up.
-        start: left as it is; it is the teacher where the task distils.
-        task: of the set-up; trained on with its selection split.
+        start: its start network, left as it is.
+        example_inputs: of the start network.
+        task: of the set-up; the long-term fine-tune has its selection split too.
         checkpoint: where finished epochs are kept.
         should_stop: asked between batches.
     """
-    tuned, recipe = copy.deepcopy(start), recipe_of(base.training.long_term)
-    if recipe is None:
-        return tuned, 0
-    teacher = copy.deepcopy(start).eval() if task.distillation > 0 else None
-    images = base.search.calibration_images
-    tuner = Tuner(task, teacher, base.run.seed, calibration_images=images, should_stop=should_stop)
-    key = f"long-{TUNED_ORIGINAL}"
-    return tuned, tuner.tune(tuned, recipe, key, task=with_selection(task), checkpoint=checkpoint)
+
+    base: RunConfig
+    start: nn.Module
+    example_inputs: Any
+    task: Classification
+    checkpoint: Path
+    should_stop: ShouldStop
+
+    @property
+    def ratio(self) -> Path:
+        """Return where the ratio that Torch-Pruning needs is kept."""
+        return self.checkpoint.with_suffix(".ratio.json")
+
+    def long_term(self, model: nn.Module, key: str) -> int:
+        """Fine-tune a network in place as a run of the set-up does, and return the images it took.
+
+        Args:
+            model: to be trained; where the task distils, the start network teaches it.
+            key: of the unit of work.
+        """
+        recipe = recipe_of(self.base.training.long_term)
+        if recipe is None:
+            return 0
+        teacher = copy.deepcopy(self.start).eval() if self.task.distillation > 0 else None
+        images = self.base.search.calibration_images
+        tuner = Tuner(self.task, teacher, self.base.run.seed, calibration_images=images, should_stop=self.should_stop)
+        return tuner.tune(model, recipe, f"long-{key}", task=with_selection(self.task), checkpoint=self.checkpoint)
 
 
-def _own_weights(
-    base: RunConfig, source: str, task: Classification, checkpoint: Path, should_stop: ShouldStop
-) -> tuple[nn.Module, int]:
-    """Return a narrower network after as many epochs as start network and long-term fine-tune have together.
+@dataclass(frozen=True)
+class _Reference:
+    """A reference that is ready.
 
-    Args:
-        base: configuration of the set-up.
-        source: MODEL of the narrower network.
-        task: of the set-up; trained on with its selection split.
-        checkpoint: where finished epochs are kept.
-        should_stop: asked between batches.
-
-    Returns:
-        The network, and the images it was trained on.
+    Attributes:
+        model: after its fine-tune.
+        training_images: that it was trained on, from its start on.
+        budget: share of the original's latency, if it was asked for one.
+        search_images: of the training images, those before the fine-tune.
+        search_seconds: before the fine-tune.
     """
-    model, example_inputs = resolve_model(source)
+
+    model: nn.Module
+    training_images: int
+    budget: float | None = None
+    search_images: int = 0
+    search_seconds: float = 0.0
+
+
+def _tuned_original(cell: Cell, tuning: _Tuning) -> _Reference:
+    """Return the start network after the long-term fine-tune."""
+    tuned = copy.deepcopy(tuning.start)
+    return _Reference(tuned, tuning.long_term(tuned, TUNED_ORIGINAL))
+
+
+def _own_weights(cell: Cell, tuning: _Tuning) -> _Reference:
+    """Return a narrower network after as many epochs as start network and long-term fine-tune have together."""
+    base, task = tuning.base, tuning.task
+    model, example_inputs = resolve_model(NARROW[cell.budget])
     recipe = recipe_of(base.training.long_term)
     assert recipe is not None
     tuned = prepare(
@@ -131,10 +148,69 @@ def _own_weights(
         unfold=base.model.unfold_batch_norm,
         first_tune=replace(recipe, epochs=all_epochs(base)),
         seed=base.run.seed,
-        should_stop=should_stop,
-        checkpoint=checkpoint,
+        should_stop=tuning.should_stop,
+        checkpoint=tuning.checkpoint,
     )
-    return tuned, round(all_epochs(base) * len(task.train))
+    return _Reference(tuned, round(all_epochs(base) * len(task.train)))
+
+
+def _torch_pruning(cell: Cell, tuning: _Tuning) -> _Reference:
+    """Return what Torch-Pruning makes of the start network at the budget, after the long-term fine-tune."""
+    base = tuning.base
+    budget = float(cell.budget.removesuffix("%")) / 100
+    found = prune_to(
+        budget,
+        tuning.start,
+        tuning.example_inputs,
+        task=tuning.task if cell.method == "torch-pruning-taylor" else None,
+        measured=lambda model: _measured(base, [tuning.start, model], tuning.example_inputs)[1],
+        multiple=base.search.multiple,
+        keep=KEPT_BY_TORCH_PRUNING.get(cell.setup, ()),
+        seed=cell.seed,
+        kept=tuning.ratio,
+    )
+    images = tuning.long_term(found.model, cell.method)
+    return _Reference(found.model, found.images + images, budget, found.images, found.seconds)
+
+
+_METHODS: Mapping[str, Callable[[Cell, _Tuning], _Reference]] = {
+    TUNED_ORIGINAL: _tuned_original,
+    OWN_WEIGHTS: _own_weights,
+    **dict.fromkeys(TORCH_PRUNING, _torch_pruning),
+}
+
+
+def _told(found: _Reference, tuning: _Tuning) -> dict[str, Any]:
+    """Measure a reference beside the start network and return the content of its result."""
+    base, start, example_inputs, task = tuning.base, tuning.start, tuning.example_inputs, tuning.task
+    if _same_structure(found.model, start):
+        (alone,) = _measured(base, [start], example_inputs)
+        ratio, ratio_half_width = 1.0, 0.0  # only the weights differ
+    else:
+        alone, beside = _measured(base, [start, found.model], example_inputs)
+        ratio = 1.0 if beside.ratio is None else beside.ratio
+        ratio_half_width = ratio * beside.relative_half_width
+    final = _numbers(found.model, example_inputs, task) | {"latency_ms": ratio * alone.median_ms, "ratio": ratio}
+    return {
+        "failure": None,
+        "original": _numbers(start, example_inputs, task)
+        | {"latency_ms": alone.median_ms, "half_width_ms": alone.half_width_ms},
+        "final": final | {"ratio_half_width": ratio_half_width, "widths": None},
+        "met": None if found.budget is None else ratio - ratio_half_width <= found.budget,
+        "budget_ms": None if found.budget is None else found.budget * alone.median_ms,
+        "floor_ms": None,
+        "test_images": len(task.test),
+        "training_images": found.training_images,
+        "search_images": found.search_images,
+        "search_seconds": found.search_seconds,
+        "forward_images": 0,
+        "steps": 0,
+    }
+
+
+def _same_structure(one: nn.Module, other: nn.Module) -> bool:
+    shapes = ({name: tensor.shape for name, tensor in model.state_dict().items()} for model in (one, other))
+    return next(shapes) == next(shapes)
 
 
 def _measured(base: RunConfig, models: Sequence[nn.Module], example_inputs: Any) -> list[Measurement]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from _page import plot_name, plot_of, results_page
 from _record import RESULTS, provenance, write
-from cells import CELLS, FAITHFUL, PLACES, ROOT, Cell
+from cells import CELLS, FAITHFUL, PLACES, ROOT, TORCH_PRUNING, Cell
 from curves import Values, estimate
 from outcomes import Comparison, Outcome, Resampled, named, outcome
 from together import read_together, taken_together
@@ -31,6 +31,8 @@ BASELINES = ("uniform", "from-scratch")
 PAIRS = (
     *((ours, theirs) for theirs in BASELINES for ours in PRODUCTS),
     ("netadapt", "netadapt-macs"),
+    ("one-shot", "one-shot-macs"),
+    *((ours, theirs) for theirs in TORCH_PRUNING for ours in PRODUCTS),
     ("one-shot-exchange", "uniform"),
     ("one-shot-exchange", "one-shot"),
     ("one-shot-retrained", "from-scratch"),

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import peer
 import pytest
 import references
 from _correct import unpacked
-from cells import OWN_WEIGHTS, TUNED_ORIGINAL, WHOLE, Cell
+from cells import OWN_WEIGHTS, TORCH_PRUNING, TUNED_ORIGINAL, WHOLE, Cell
 from run_cell import run_cell
+from starts import prepare_start
 
 
 def test_a_reference_is_tuned_measured_and_written_like_a_cell(small, monkeypatch):
@@ -60,3 +62,28 @@ def test_a_tuned_original_whose_time_is_over_goes_on(small):
     assert run_cell(cell, small, limit_s=0) is None
     assert not small.result(cell).exists()
     assert run_cell(cell, small) is not None
+
+
+@pytest.mark.parametrize("method", TORCH_PRUNING)
+def test_torch_pruning_is_tuned_and_measured_like_a_cell_and_goes_on(small, method):
+    cell = Cell("small", method, "50%", 0)
+    start = prepare_start(small.setup(cell), small.starts, lambda: False)
+    assert run_cell(cell, small, limit_s=0) is None
+    path = run_cell(cell, small)
+    assert path is not None
+    found = json.loads(path.read_text())
+    assert 0.2 < found["final"]["ratio"] <= 0.5
+    assert found["met"] is True
+    assert found["budget_ms"] == pytest.approx(found["original"]["latency_ms"] / 2)
+    assert found["final"]["parameters"] < found["original"]["parameters"]
+    assert found["search_images"] == (1357 if method == "torch-pruning-taylor" else 0)  # all training images
+    assert found["training_images"] == found["search_images"] + 22 * 64
+    assert found["search_seconds"] > 0
+    assert sorted(small.starts.iterdir()) == [start]
+
+
+def test_torch_pruning_that_does_not_get_there_is_told(small, monkeypatch):
+    monkeypatch.setattr(peer, "LARGEST", 0.1)
+    path = run_cell(Cell("small", TORCH_PRUNING[0], "50%", 0), small)
+    assert path is not None
+    assert "slower than 50% of the original" in json.loads(path.read_text())["failure"]
