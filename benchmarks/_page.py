@@ -27,6 +27,7 @@ _PLOTTED = dict(
     zip(
         (
             *MAIN,
+            "one-shot-blocks",
             "netadapt-macs",
             "one-shot-macs",
             "one-shot-exchange",
@@ -36,8 +37,8 @@ _PLOTTED = dict(
             TUNED_ORIGINAL,
         ),
         (
-            *("#d97706", "#6d28d9", "#0f766e", "#0369a1", "#be185d", "#c026d3"),
-            *("#a16207", "#7f1d1d", "#334155", "#0e7490", "#64748b", "#65a30d"),
+            *("#d97706", "#6d28d9", "#0f766e", "#0369a1", "#15803d", "#be185d"),
+            *("#c026d3", "#a16207", "#7f1d1d", "#334155", "#0e7490", "#64748b", "#65a30d"),
         ),
         strict=True,
     )

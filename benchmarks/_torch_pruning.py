@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from netadapt.network.bench import outputs_of
@@ -53,7 +54,7 @@ def pruned(
     model = copy.deepcopy(model).eval()
     if gradients is not None:
         for name, parameter in model.named_parameters():
-            parameter.grad = gradients[name].clone()
+            parameter.grad = gradients.get(name, torch.zeros_like(parameter)).clone()
     kept = [part for name, part in model.named_modules() if any(fnmatchcase(name, pattern) for pattern in keep)]
     kinds: Any = torch_pruning.importance
     importance = kinds.GroupMagnitudeImportance() if gradients is None else kinds.GroupTaylorImportance()

@@ -105,6 +105,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "netadapt": _NETADAPT,
     "netadapt-macs": {**_NETADAPT, "search.estimator": "macs"},
     "one-shot": _ONE_SHOT,
+    "one-shot-blocks": {**_ONE_SHOT, "model.blocks": True},
     "one-shot-macs": {**_ONE_SHOT, "search.estimator": "macs"},
     "uniform": _UNIFORM,
     "from-scratch": _FROM_SCRATCH,
@@ -162,8 +163,9 @@ CELLS: tuple[Cell, ...] = (
     *_cells([_A], ["netadapt-macs"], ("width-0.5", "25%"), SEEDS),
     *_cells(_B, ["one-shot-macs"], ("20%", "12%"), SEEDS),
     *_with_ends([_C], MAIN, ("70%", "55%"), SEEDS),  # 50 % is too near the floor of 33 %
-    *_cells([_C], ["one-shot-macs", *TORCH_PRUNING], ("70%", "55%"), SEEDS),
+    *_cells([_C], ["one-shot-blocks", "one-shot-macs", *TORCH_PRUNING], ("70%", "55%"), SEEDS),
     *_cells(_B, TORCH_PRUNING, ("20%", "12%"), SEEDS),
+    *_cells(_B[1:], ["one-shot-blocks"], ("20%", "12%"), SEEDS),  # MobileNetV1 has no residual blocks
     *_cells([_A], MAIN, ["40%"], SEEDS),
     *_with_ends(("resnet20_cifar10", "resnet32_cifar10"), ("one-shot", "netadapt"), ["70%"], [0]),
     *_cells([_A], ABLATIONS, ["width-0.5"], [0]),

@@ -17,7 +17,7 @@ from typing import Any
 from _torch_pruning import Gradients, pruned
 from torch import nn
 
-from netadapt.errors import BudgetUnreachable
+from netadapt.errors import BudgetUnreachable, Interrupted
 from netadapt.files import write_atomic
 from netadapt.platforms import Measurement
 from netadapt.training.prepare import calibration_batches
@@ -54,6 +54,7 @@ def prune_to(
     keep: Sequence[str],
     seed: int,
     kept: Path,
+    should_stop: Callable[[], bool],
 ) -> Pruned:
     """Return the slowest of the pruned networks tried that is within the budget.
 
@@ -67,9 +68,11 @@ def prune_to(
         keep: patterns of the names of layers that stay whole.
         seed: of the images for the Taylor term.
         kept: a file for the ratio found, so that a second call makes the same network without measuring.
+        should_stop: asked before every measurement.
 
     Raises:
         BudgetUnreachable: no ratio that was tried is within the budget.
+        Interrupted: ``should_stop`` said so.
     """
     began = time.monotonic()
     gradients, images = (None, 0) if task is None else _gradients(model, task, seed)
@@ -77,8 +80,13 @@ def prune_to(
     def at(ratio: float) -> nn.Module:
         return pruned(model, example_inputs, ratio, multiple=multiple, keep=keep, gradients=gradients)
 
+    def share_at(ratio: float) -> float:
+        if should_stop():
+            raise Interrupted("the search for the ratio was stopped; it begins anew")
+        return _share(measured(at(ratio)))
+
     if not kept.is_file():
-        ratio = _ratio(budget, lambda tried: _share(measured(at(tried))))
+        ratio = _ratio(budget, share_at)
         found = {"ratio": ratio, "seconds": time.monotonic() - began}
         write_atomic(kept, json.dumps(found).encode())
     found = json.loads(kept.read_text())
@@ -104,7 +112,7 @@ def _share(measurement: Measurement) -> float:
 
 
 def _gradients(model: nn.Module, task: Task, seed: int) -> tuple[Gradients, int]:
-    """Return the gradients of the mean loss over some training images, and how many these are."""
+    """Return the gradients of the losses of some batches of training images, and how many images these are."""
     model, images = copy.deepcopy(model).eval(), 0
     for batch in calibration_batches(task, GRADIENT_IMAGES, seed):
         task.loss(task.forward(model, batch), batch).backward()

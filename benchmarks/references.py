@@ -163,11 +163,12 @@ def _torch_pruning(cell: Cell, tuning: _Tuning) -> _Reference:
         tuning.start,
         tuning.example_inputs,
         task=tuning.task if cell.method == "torch-pruning-taylor" else None,
-        measured=lambda model: _measured(base, [tuning.start, model], tuning.example_inputs)[1],
+        measured=lambda model: _beside(base, tuning.start, model, tuning.example_inputs),
         multiple=base.search.multiple,
         keep=KEPT_BY_TORCH_PRUNING.get(cell.setup, ()),
         seed=cell.seed,
         kept=tuning.ratio,
+        should_stop=tuning.should_stop,
     )
     images = tuning.long_term(found.model, cell.method)
     return _Reference(found.model, found.images + images, budget, found.images, found.seconds)
@@ -183,11 +184,11 @@ _METHODS: Mapping[str, Callable[[Cell, _Tuning], _Reference]] = {
 def _told(found: _Reference, tuning: _Tuning) -> dict[str, Any]:
     """Measure a reference beside the start network and return the content of its result."""
     base, start, example_inputs, task = tuning.base, tuning.start, tuning.example_inputs, tuning.task
+    alone = _beside(base, start, start, example_inputs)
     if _same_structure(found.model, start):
-        (alone,) = _measured(base, [start], example_inputs)
         ratio, ratio_half_width = 1.0, 0.0  # only the weights differ
     else:
-        alone, beside = _measured(base, [start, found.model], example_inputs)
+        beside = _beside(base, start, found.model, example_inputs)
         ratio = 1.0 if beside.ratio is None else beside.ratio
         ratio_half_width = ratio * beside.relative_half_width
     final = _numbers(found.model, example_inputs, task) | {"latency_ms": ratio * alone.median_ms, "ratio": ratio}
@@ -213,14 +214,12 @@ def _same_structure(one: nn.Module, other: nn.Module) -> bool:
     return next(shapes) == next(shapes)
 
 
-def _measured(base: RunConfig, models: Sequence[nn.Module], example_inputs: Any) -> list[Measurement]:
-    """Return the measurement of the first network alone, and those of the others, each interleaved with the first."""
+def _beside(base: RunConfig, start: nn.Module, model: nn.Module, example_inputs: Any) -> Measurement:
+    """Return the measurement of a network, interleaved with the start network unless it is that one."""
     protocol = StopwatchProtocol(sessions=base.measure.sessions, seconds=base.measure.seconds)
     with closing(resolve_platform(base.platform.name)) as platform, tempfile.TemporaryDirectory() as name:
-        first, *others = (platform.compile(model, example_inputs, Path(name)) for model in models)
-        alone = measure(platform, [first], protocol=protocol)
-        beside = [measure(platform, [other], sentinel=first, protocol=protocol)[0] for other in others]
-    return [*alone, *beside]
+        first, file = (platform.compile(each, example_inputs, Path(name)) for each in (start, model))
+        return measure(platform, [file], sentinel=first, protocol=protocol)[0]
 
 
 def _numbers(model: nn.Module, example_inputs: Any, task: Classification) -> dict[str, Any]:

@@ -27,11 +27,13 @@ from netadapt.files import write_atomic
 REPLICATES, SEED = 2000, 0
 PRODUCTS = ("netadapt", "one-shot")
 BASELINES = ("uniform", "from-scratch")
-#: further comparisons: the method on the left is our own, that on the right differs in one thing
+#: comparisons: the method on the left is our own; that on the right is a baseline, a peer, or differs in one thing
 PAIRS = (
     *((ours, theirs) for theirs in BASELINES for ours in PRODUCTS),
     ("netadapt", "netadapt-macs"),
     ("one-shot", "one-shot-macs"),
+    ("one-shot-blocks", "uniform"),
+    ("one-shot-blocks", "one-shot"),
     *((ours, theirs) for theirs in TORCH_PRUNING for ours in PRODUCTS),
     ("one-shot-exchange", "uniform"),
     ("one-shot-exchange", "one-shot"),

@@ -13,8 +13,8 @@ from netadapt.network.structure import AxisUse, ChannelGroup
 from netadapt.proposals import Chooser, Proposal, allowed_widths, gentlest, merge, partial
 
 
-def group(name: str, width: int, multiple: int = 1) -> ChannelGroup:
-    return ChannelGroup(name=name, width=width, layers=(name,), axes=(), multiple=multiple)
+def group(name: str, width: int, multiple: int = 1, block: str = "") -> ChannelGroup:
+    return ChannelGroup(name=name, width=width, layers=(name,), axes=(), multiple=multiple, block=block)
 
 
 class Exact:
@@ -38,6 +38,20 @@ def test_allowed_widths_are_multiples_below_the_current_width() -> None:
     assert allowed_widths(group("a", 64), 20, 8, 12).tolist() == [16]
     assert allowed_widths(group("a", 64, multiple=12), 64, 8, 8).tolist() == [24, 48]
     assert allowed_widths(group("a", 8), 8, 8, 8).tolist() == []
+
+
+def test_groups_whose_blocks_are_gone_already_count_nothing() -> None:
+    gone = Proposal(("a", "b"), {"a": 0, "b": 16}, {}, {})
+    mild = Proposal(("b",), {"a": 0, "b": 24}, {}, {})
+    assert gentlest([gone, mild], {"a": 0, "b": 32}, most=1) == [mild]
+
+
+def test_a_group_that_fills_a_block_may_have_no_unit() -> None:
+    assert allowed_widths(group("a", 32, block="b"), 32, 8, 16).tolist() == [0, 16, 24]
+    assert allowed_widths(group("a", 8, block="b"), 8, 8, 8).tolist() == [0]
+    assert allowed_widths(group("a", 8, block="b"), 0, 8, 8).tolist() == []
+    rows = uniform_widths([group("a", 32, block="b")], multiple=8, minimum=8)
+    assert rows.min() == 8  # uniform width keeps all blocks
 
 
 def blocks(name: str, width: int, produced: int, consumed: int, minimum: int = 1) -> ChannelGroup:

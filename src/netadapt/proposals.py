@@ -48,13 +48,14 @@ def allowed_widths(group: ChannelGroup, current: int, multiple: int, minimum: in
     """Return the widths that ``group`` may be shrunk to, in rising order, all below ``current``.
 
     Args:
-        group: whose own ``multiple`` and ``minimum`` hold too.
+        group: whose own ``multiple`` and ``minimum`` hold too; 0 is allowed where a whole block can go with it.
         current: its width now.
         multiple: granularity of the search in channels (8: kernels are slower for 7 channels than for 8).
         minimum: smallest number of channels that the search may leave.
     """
     step, least = group.grid(multiple, minimum)
-    return np.arange(least, current, step, dtype=np.int64)
+    none = [0] if group.block and current else []
+    return np.array([*none, *range(least, current, step)], dtype=np.int64)
 
 
 def vector_of(groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> Vector:
@@ -210,7 +211,7 @@ def gentlest(proposals: Sequence[Proposal], widths: Mapping[str, int], most: int
     """
 
     def taken(proposal: Proposal) -> float:
-        return sum(1 - proposal.widths[group] / widths[group] for group in proposal.groups)
+        return sum(1 - proposal.widths[group] / widths[group] for group in proposal.groups if widths[group])
 
     stay = sorted(range(len(proposals)), key=lambda number: (taken(proposals[number]), number))[:most]
     return [proposals[number] for number in sorted(stay)]

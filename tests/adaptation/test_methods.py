@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from small_run import IMAGE, run, small_net
+from torch import Tensor, nn
 
 from netadapt import load
 from netadapt.baselines.uniform import uniform_widths
@@ -52,6 +53,56 @@ def test_every_one_shot_network_is_cut_from_the_start_network(tmp_path: Path) ->
         for proposal in iteration["proposals"]:
             narrower = [g.name for g in network.groups if proposal["widths"][g.name] < g.width]
             assert proposal["groups"] == narrower
+
+
+class Block(nn.Module):
+    """Adds to what comes in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(32, 32, 3, padding=1, bias=False) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(32) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.norms[1](self.second(self.norms[0](self.first(x)).relu()))).relu()
+
+
+def residual_net() -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        stem = nn.Conv2d(3, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()
+        end = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4)
+        return nn.Sequential(*stem, Block(), Block(), Block(), *end).eval()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ONE_SHOT,
+        ONE_SHOT | {"exchanges": 4},
+        ONE_SHOT | {"estimator": "table"},
+        {"method": "netadapt", "mode": "faithful", "first_step": "30%"},
+    ],
+    ids=str,
+)
+def test_whole_blocks_go_where_they_are_offered(tmp_path: Path, options: dict[str, Any]) -> None:
+    # the narrowest network with all blocks takes 18 %
+    family = run(tmp_path / "run", "12%", residual_net(), blocks=True, uniform=False, **options)
+    assert status(tmp_path / "run")["met"]
+    small = load(family.best.folder, model=residual_net())
+    gone = [name for name, width in family.best.widths.items() if not width]
+    assert gone
+    blocks = [type(part) for part in small[3:6]]
+    assert [
+        name for name, kind in zip(("3.first", "4.first", "5.first"), blocks, strict=True) if kind is nn.Identity
+    ] == gone
+    assert set(blocks) <= {Block, nn.Identity}
+    assert sum(p.numel() for p in small.parameters()) == family.best.resources["parameters"]
+
+
+def test_uniform_width_keeps_all_blocks(tmp_path: Path) -> None:
+    family = run(tmp_path / "run", "30%", residual_net(), blocks=True, method="uniform")
+    assert min(family.best.widths.values()) == 8
 
 
 def test_unless_asked_for_no_whole_networks_are_scored(tmp_path: Path) -> None:

@@ -82,6 +82,14 @@ def ask(one: ExchangeChooser, limit: float = LIMIT) -> list[Proposal]:
     return one.proposals(proposal(START).widths, {"latency": float(sum(START))}, {"latency": limit})
 
 
+def test_a_network_without_a_block_is_foretold_like_others() -> None:
+    random = np.random.default_rng(0)
+    widths = random.choice([0, 16, 32, 64], (60, len(WIDTHS)))
+    losses = (np.array(WIDTHS) - widths).sum(axis=1) / 100.0
+    foretold = LossModel(np.array(WIDTHS), widths, losses)(widths)
+    assert spearmanr(foretold, losses)[0] > 0.9
+
+
 def test_from_the_original_network_it_passes_on_what_the_first_one_says() -> None:
     first, score = First(START), Scorer()
     found = chooser(first, score).proposals(FULL, {"latency": float(sum(WIDTHS))}, {"latency": LIMIT})

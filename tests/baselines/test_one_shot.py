@@ -15,8 +15,8 @@ from netadapt.network.structure import ChannelGroup
 from netadapt.proposals import allowed_widths
 
 
-def group(name: str, width: int, multiple: int = 1) -> ChannelGroup:
-    return ChannelGroup(name=name, width=width, layers=(name,), axes=(), multiple=multiple)
+def group(name: str, width: int, multiple: int = 1, block: str = "") -> ChannelGroup:
+    return ChannelGroup(name=name, width=width, layers=(name,), axes=(), multiple=multiple, block=block)
 
 
 class Weighted:
@@ -48,6 +48,33 @@ def test_a_curve_is_sampled_at_few_allowed_widths_down_to_the_narrowest(
     assert sampled == sorted(sampled, reverse=True)
     assert len(sampled) <= 5
     assert not allowed or sampled[-1] == allowed[0]
+
+
+def test_a_curve_of_a_group_that_fills_a_block_goes_down_to_no_unit() -> None:
+    assert sampled_widths(group("a", 64, block="b"), 8, 8) == [48, 32, 24, 16, 8, 0]
+    assert sampled_widths(group("a", 8, block="b"), 8, 8) == [0]
+
+
+def test_a_block_goes_where_it_is_worth_less_than_it_costs() -> None:
+    groups = [group("a", 32, block="x"), group("b", 32, block="y"), group("c", 32)]
+    curves = {
+        "a": LossCurve((0, 8, 32), (0.01, 0.01, 0.0)),
+        "b": LossCurve((0, 8, 32), (5.0, 1.0, 0.0)),
+        "c": LossCurve((8, 16, 32), (1.0, 0.5, 0.0)),
+    }
+    [best, *_] = chooser(groups, {"latency": Weighted([1, 1, 1])}, curves).proposals(
+        {"a": 32, "b": 32, "c": 32}, {"latency": 97.0}, {"latency": 66.0}
+    )
+    assert best.widths == {"a": 0, "b": 32, "c": 32}
+
+
+def test_where_no_uniform_network_is_fast_enough_blocks_go() -> None:
+    groups = [group("a", 32, block="x"), group("b", 32)]
+    curves = {"a": LossCurve((0, 8, 32), (1.0, 0.5, 0.0)), "b": LossCurve((8, 32), (1.0, 0.0))}
+    found = chooser(groups, {"latency": Weighted([1, 1])}, curves).proposals(
+        {"a": 32, "b": 32}, {"latency": 65.0}, {"latency": 10.0}
+    )
+    assert [proposal.widths for proposal in found] == [{"a": 0, "b": 8}]
 
 
 def test_a_curve_never_falls_as_the_group_narrows() -> None:

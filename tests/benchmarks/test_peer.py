@@ -48,6 +48,7 @@ def pruned_to(budget, tmp_path, *, watch, task=None, keep=()):
         keep=keep,
         seed=0,
         kept=tmp_path / "ratio.json",
+        should_stop=lambda: False,
     )
 
 

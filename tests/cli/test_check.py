@@ -120,3 +120,15 @@ def test_what_only_a_statistic_keeps_is_offered_on_request(cli, tmp_path) -> Non
     assert [bool(group["inexact"]) for group in told["groups"]] == [True, False]
     told = json.loads(cli("estimator", "show", "simulated", "--model", source, "--inexact", "--json").out)
     assert told["platform"].startswith("simulated")
+
+
+def test_whole_blocks_are_offered_on_request(cli):
+    answer = cli("check", "resnet20", "-p", "simulated", "--quick", "--blocks")
+    assert answer.code == 0
+    assert "blocks: 7 may go as a whole, at width 0: layer1.0, layer1.1, " in answer.out
+    told = json.loads(cli("check", "resnet20", "-p", "simulated", "--quick", "--blocks", "--json").out)
+    by_name = {group["name"]: group for group in told["groups"]}
+    assert (by_name["layer1.0.conv1"]["block"], by_name["layer1.0.conv1"]["minimum"]) == ("layer1.0", 0)
+    assert (by_name["layer2.0.conv1"]["block"], by_name["layer2.0.conv1"]["minimum"]) == ("", 8)
+    told = json.loads(cli("estimator", "show", "simulated", "--model", "resnet20", "--blocks", "--json").out)
+    assert told["networks"] == 0

@@ -8,6 +8,7 @@ from torch import nn
 
 from netadapt.errors import PlatformError
 from netadapt.explain import explain
+from netadapt.models import resolve_model
 from netadapt.network import trace
 from netadapt.platforms import resolve_platform
 from netadapt.platforms.simulated import SimulatedPlatform
@@ -50,6 +51,26 @@ def test_a_width_that_loses_the_blocked_layout_is_found():
     assert kernels[1][0] == "Conv (blocked)"
     assert kernels[1][1] == "Conv"
     assert found.rows[1].cause in ("layout change", "")  # whether it is slower is for the machine to say
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "simulated"])
+def test_layers_of_a_block_that_is_gone_take_nothing_and_need_no_cause(name, tmp_path):
+    network = trace(*resolve_model("resnet20"), prove=False, blocks=True)
+    platform = resolve_platform(name)
+
+    def estimator():
+        return build_estimators(network, platform, ["latency"], networks=24, cache=tmp_path)["latency"]
+
+    try:
+        found = explain(network, {"layer1.1.conv1": 0}, platform, estimator, repeats=2, seconds=0.02)
+    finally:
+        platform.close()
+    gone = [row for row in found.rows if row.layer.startswith("layer1.1.conv")]
+    assert len(gone) == 2
+    for row in gone:
+        assert row.before.latency_ms > 0 == row.after.latency_ms
+        assert row.before.macs > 0 == row.after.macs
+        assert row.cause == ""
 
 
 @pytest.mark.parametrize("kind", ["network", "table"])

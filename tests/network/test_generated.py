@@ -61,6 +61,7 @@ def check(seed: int, folder) -> None:
         if number == 1 and seed % 4 == 0:
             check_saved(network, small, generate(seed)[0], inputs, folder, what)
     assert seen or not network.groups, f"no removal changed the outputs of {where}"
+    check_blocks(network, rng, seed, inputs, folder, where)
     assert same(outputs_of(net, inputs), whole), f"the original was changed: {where}"
 
 
@@ -92,11 +93,15 @@ class Reference:
 
     @torch.no_grad()
     def mask(self, kept: Kept) -> nn.Module:
-        """Return the original with zeros in every weight where it sums over a removed unit."""
+        """Return the original with zeros in every weight where it sums over a removed unit, and in blocks that go."""
         for name, tensor in self.tensors.items():
             tensor.copy_(self.originals[name])
         for use, entries in self.gone(kept, consumed=True):
             self.tensors[use.tensor].index_fill_(use.axis, entries, 0.0)
+        for group in self.groups:
+            if not kept[group.name]:
+                for parameter in self.module.get_submodule(group.block).parameters():
+                    parameter.zero_()
         return self.module
 
     @torch.no_grad()
@@ -176,7 +181,9 @@ def check_counts(network: Network, small: nn.Module, kept: Kept, inputs: Any, wh
         outputs_of(small, inputs)
     macs = counter.get_total_flops() // 2
     assert network.macs(widths) == macs, f"{network.macs(widths)} MACs by the algebra, {macs} by torch; {what}"
-    assert small.state_dict().keys() == network.model.state_dict().keys(), what
+    blocks = tuple(group.block + "." for group in network.groups if not kept[group.name])
+    left = [name for name in network.model.state_dict() if not name.startswith(blocks)]
+    assert list(small.state_dict()) == left, what
 
 
 def check_steps(network: Network, kept: Kept, rng: random.Random, what: str) -> None:
@@ -208,6 +215,25 @@ def check_saved(network: Network, small: nn.Module, fresh: Net, inputs: Any, fol
     loaded = netadapt.network.load(folder, fresh)
     assert same(outputs_of(loaded, inputs), outputs_of(small, inputs)), what
     assert network.kept_of(loaded) == network.kept_of(small), what
+
+
+def check_blocks(network: Network, rng: random.Random, seed: int, inputs: Any, folder, where: str) -> None:
+    """Whole blocks go as exactly as units do: what is left is the original with all of their parameters zero."""
+    network.offer_blocks()
+    able = [group.name for group in network.groups if group.block]
+    for _ in range(2 if able else 0):
+        kept = draw_kept(network, rng)
+        for name in rng.sample(able, rng.randint(1, len(able))):
+            kept[name] = []
+        what = f"keeping {kept} in {where}"
+        small = network.shrink(kept)
+        masked = Reference(network).mask(kept)
+        for training in (False, True):
+            expected = outputs_of(copy.deepcopy(masked), inputs, training=training)
+            assert_same(expected, outputs_of(copy.deepcopy(small), inputs, training=training), what)
+        check_counts(network, small, kept, inputs, what)
+        if seed % 4 == 0:
+            check_saved(network, small, generate(seed)[0], inputs, folder, what)
 
 
 def check_that_what_can_go_is_in_groups(network: Network, where: str) -> None:

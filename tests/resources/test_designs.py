@@ -16,8 +16,10 @@ class _Groups:
 
 
 _GROUP = st.builds(
-    lambda step, units, least: ChannelGroup("g", step * units, (), (), minimum=min(least, step * units), multiple=step),
-    st.integers(1, 6), st.integers(1, 200), st.integers(1, 40),
+    lambda step, units, least, block: ChannelGroup(
+        "g", step * units, (), (), minimum=min(least, step * units), multiple=step, block=block
+    ),
+    st.integers(1, 6), st.integers(1, 200), st.integers(1, 40), st.sampled_from(["", "", "b"]),
 )  # fmt: skip
 
 
@@ -31,8 +33,18 @@ def test_widths_are_allowed_unique_and_never_the_original(groups, count, seed, g
     assert len({tuple(row) for row in widths}) == len(widths)
     assert not any(np.array_equal(row, whole) for row in widths)
     for column, group in enumerate(groups):
-        assert np.all(widths[:, column] >= group.minimum) and np.all(widths[:, column] <= group.width)
+        there = widths[:, column] > 0
+        assert np.all(there) or group.block
+        assert np.all(widths[there, column] >= group.minimum) and np.all(widths[:, column] <= group.width)
         assert np.all(widths[:, column] % group.multiple == 0)
+
+
+def test_half_of_the_networks_lack_blocks_where_blocks_can_go():
+    groups = tuple(ChannelGroup("g", 64, (), (), block="b" * (number > 1)) for number in range(8))
+    gone = design(_Groups(groups), 80, 0) == 0
+    assert not gone[:, :2].any()
+    assert 0.3 < gone.any(axis=1).mean() < 0.7
+    assert set(gone.sum(axis=1)) >= {0, 1, 6}
 
 
 def test_a_longer_design_begins_with_the_shorter_one(mobile):

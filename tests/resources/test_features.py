@@ -29,6 +29,24 @@ def test_macs_and_weights_follow_the_algebra(mobile, columns):
     assert np.all(linear[:, PEAK] <= 1 + 1e-6)
 
 
+def test_layers_of_blocks_that_are_gone_count_nowhere():
+    network = trace(*resolve_model("resnet20"), prove=False, blocks=True)
+    features = Features(network, 8, 0.5)
+    able = [column for column, group in enumerate(network.groups) if group.block]
+    assert able
+    widths = np.tile(network.vector({}), (3, 1))
+    widths[1, able[0]] = widths[2, able] = 0
+    linear, position = features(widths)
+    assert linear[:, MACS] == pytest.approx(network.macs_of(widths) / network.macs(), rel=1e-5)
+    written = network.activations_of(widths)
+    assert np.exp(position[:, 2]) == pytest.approx(written / written[0], rel=1e-5)
+    layers = sum(layer.kind in ("conv", "linear") for layer in network.layers)
+    assert linear[:, -1] == pytest.approx(1 - 2 / layers * np.array([0, 1, len(able)]))
+    assert len(features.block_of_column) == linear.shape[1]
+    by_layer = features.by_layer(widths[1])
+    assert by_layer["layer1.0.conv2"][MACS] == 0 < by_layer["layer1.1.conv2"][MACS]
+
+
 def test_widths_within_one_vector_differ_only_in_unpadded_columns(mobile):
     features = Features(mobile, 16, 0.5)
     widths = np.array([[16 * (width // 16) for width in mobile.widths.values()]])

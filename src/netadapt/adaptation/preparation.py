@@ -60,7 +60,8 @@ def python_config(
         budget: as of `netadapt.adapt`.
         platform: as of `netadapt.adapt`.
         folder: the run folder.
-        given: keys of any of the sections search, training, measure, report and run, ``keep`` and ``exact``.
+        given: keys of any of the sections search, training, measure, report and run; ``keep``, ``exact``
+            and ``blocks``.
 
     Raises:
         ConfigError: an unknown key or a wrong value.
@@ -73,10 +74,8 @@ def python_config(
         "task": {"source": FROM_PYTHON + task},
         "run": {"folder": str(folder)},
     }
-    homes = {key: section for section, fields in _SECTIONS.items() for key in fields.model_fields} | {
-        "keep": "model",
-        "exact": "model",
-    }
+    homes = {key: section for section, fields in _SECTIONS.items() for key in fields.model_fields}
+    homes |= dict.fromkeys(("keep", "exact", "blocks"), "model")
     for key, value in given.items():
         if key not in homes:
             raise ConfigError(f'unknown argument "{key}"{did_you_mean(key, list(homes))}; known: {", ".join(homes)}.')

@@ -50,7 +50,7 @@ class LossModel:
 
     def __init__(self, widths: Vector, scored: Vector, losses: Losses) -> None:
         self._widths = widths
-        self._centre = np.log(scored / widths).mean(axis=0)
+        self._centre = self._logarithms(scored).mean(axis=0)
         finite = losses[np.isfinite(losses)]
         above = finite - finite.min()
         unit = np.median(above) or above.max() or 1.0
@@ -65,9 +65,13 @@ class LossModel:
         """Return what stands for the expected losses of widths ``(m, groups)``: the higher, the higher they are."""
         return self._process.predict(*self._columns(widths))[0] + self._level
 
+    def _logarithms(self, widths: Vector) -> Losses:
+        """Return ``(m, groups)`` logarithms of the shares; a group whose block is gone counts as half a unit."""
+        return np.asarray(np.log(np.maximum(widths, 0.5) / self._widths))
+
     def _columns(self, widths: Vector) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return linear columns (a constant, and one for each group) and the position."""
-        logarithms = np.log(widths / self._widths) - self._centre
+        logarithms = self._logarithms(widths) - self._centre
         linear = np.concatenate([np.ones((len(widths), 1)), logarithms], axis=1)
         return linear.astype(np.float32), (_SCALE * logarithms).astype(np.float32)
 

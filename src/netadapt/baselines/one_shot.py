@@ -59,11 +59,12 @@ class LossCurve:
 
 
 def sampled_widths(group: ChannelGroup, multiple: int, minimum: int) -> list[int]:
-    """Return the widths at which the loss of ``group`` is measured, the widest first; at most five."""
+    """Return the widths at which the loss of ``group`` is measured, the widest first: at most five, and 0."""
     allowed = allowed_widths(group, group.width, multiple, minimum)
     if not len(allowed):
         return []
-    wanted = np.array([*(share * group.width for share in _SHARES), allowed[0]])
+    narrowest = allowed[:2] if not allowed[0] else allowed[:1]  # without its block, and with it
+    wanted = np.array([*(share * group.width for share in _SHARES), *narrowest])
     nearest = allowed[np.abs(allowed[None] - wanted[:, None]).argmin(axis=1)]
     return sorted(set(nearest.tolist()), reverse=True)
 
@@ -155,6 +156,8 @@ class OneShotChooser:
         wanted = [uniform[0].widths[group.name] if uniform else 0 for group in self._groups]
         pairs = zip(self.options, wanted, strict=True)
         first = np.array([o[max(0, int(np.searchsorted(o, width, "right")) - 1)] for o, width in pairs])
+        if not feasible(first[None])[0]:
+            first = np.array([o[0] for o in self.options])  # whole blocks may be gone there
         if not feasible(first[None])[0]:
             return []
         found = [self._anneal(first, feasible, power) for power in _POWERS]

@@ -42,6 +42,7 @@ class GroupRow:
         minimum: the narrowest that a search with default settings makes it.
         macs_share: part of the network's multiply-accumulates that go when it alone is at its minimum.
         inexact: why the values of what stays change with a removal; empty for an exact group.
+        block: the residual block that is gone when no unit is left (`minimum` is 0 then); empty for none.
     """
 
     name: str
@@ -50,6 +51,7 @@ class GroupRow:
     minimum: int
     macs_share: float
     inexact: str = ""
+    block: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def check(
     budget: str = "50%",
     keep: Sequence[str] = (),
     exact: bool = True,
+    blocks: bool = False,
     quick: bool = False,
     tell: Tell = lambda what: None,
 ) -> Findings:
@@ -130,6 +133,7 @@ def check(
         budget: that the forecast is for.
         keep: modules (names or patterns) whose output channels must stay, as in `netadapt.trace`.
         exact: as in `netadapt.trace`.
+        blocks: as in `netadapt.trace`.
         quick: fewer sessions and no forecast.
         tell: told what is being done.
 
@@ -140,7 +144,7 @@ def check(
     """
     Budget.parse(budget)
     tell("tracing the network")
-    network = trace(model, example_inputs, keep=keep, exact=exact)
+    network = trace(model, example_inputs, keep=keep, exact=exact, blocks=blocks)
     search = SearchSection()
     rows = rows_of(network, search)
     tell(f"measuring {len(rows) + 1} networks on {platform.name}")
@@ -191,7 +195,7 @@ def _groups(network: Network, smallest: dict[str, int]) -> Sequence[GroupRow]:
         vectors[row, row] = smallest[group.name]
     shares = 1 - network.macs_of(vectors) / network.macs()
     return [
-        GroupRow(group.name, group.layers, group.width, smallest[group.name], float(share), group.inexact)
+        GroupRow(group.name, group.layers, group.width, smallest[group.name], float(share), group.inexact, group.block)
         for group, share in zip(network.groups, shares, strict=True)
     ]
 

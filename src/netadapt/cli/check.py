@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from netadapt.cli.options import PLATFORM, Exact, Json, Model, Platform
+from netadapt.cli.options import PLATFORM, Blocks, Exact, Json, Model, Platform
 from netadapt.cli.output import result, result_json, working
 from netadapt.errors import MeasurementUnusable
 
@@ -27,6 +27,7 @@ def command(
         typer.Option("--keep", help="Module whose output channels stay, e.g. head or 'blocks.0.*'; repeatable."),
     ] = None,
     exact: Exact = True,
+    blocks: Blocks = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer sessions, no forecast.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -37,7 +38,7 @@ def command(
     """
     from netadapt.cli.findings import text
 
-    findings, name = _check(model, platform, task, budget, keep or [], exact, quick)
+    findings, name = _check(model, platform, task, budget, keep or [], exact, blocks, quick)
     if as_json:
         result_json(findings.to_json() | {"source": model, "platform": name})
     else:
@@ -50,7 +51,14 @@ def command(
 
 
 def _check(
-    source: str, platform_name: str, task_name: str | None, budget: str, keep: list[str], exact: bool, quick: bool
+    source: str,
+    platform_name: str,
+    task_name: str | None,
+    budget: str,
+    keep: list[str],
+    exact: bool,
+    blocks: bool,
+    quick: bool,
 ) -> tuple[Findings, str]:
     from netadapt.check import check
     from netadapt.models import resolve_model
@@ -75,6 +83,7 @@ def _check(
                 budget=budget,
                 keep=keep,
                 exact=exact,
+                blocks=blocks,
                 quick=quick,
                 tell=tell,
             )

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 Told = dict[str, Any]
 
 
-def on_platform(name: str, model: str, exact: bool, tell: Callable[[Network, Platform], Told]) -> Told:
+def on_platform(name: str, model: str, exact: bool, blocks: bool, tell: Callable[[Network, Platform], Told]) -> Told:
     """Return what ``tell`` says of a traced network on an open platform.
 
     Args:
         name: of the platform.
         model: MODEL text.
         exact: as in `netadapt.trace`.
+        blocks: as in `netadapt.trace`.
         tell: given both.
     """
     from netadapt.models import resolve_model
@@ -33,7 +34,7 @@ def on_platform(name: str, model: str, exact: bool, tell: Callable[[Network, Pla
 
     platform = resolve_platform(name)
     try:
-        return tell(trace(*resolve_model(model), exact=exact), platform)
+        return tell(trace(*resolve_model(model), exact=exact, blocks=blocks), platform)
     finally:
         platform.close()
 
@@ -42,6 +43,7 @@ def with_estimator(
     platform: str,
     model: str,
     exact: bool,
+    blocks: bool,
     networks: int,
     kind: str,
     tell: Callable[[Network, Platform, Meter, Estimator], Told],
@@ -52,6 +54,7 @@ def with_estimator(
         platform: where.
         model: MODEL text.
         exact: as in `netadapt.trace`.
+        blocks: as in `netadapt.trace`.
         networks: measured to fit it.
         kind: ``network`` or ``table``.
         tell: given the network, the platform, the meter and the estimator.
@@ -74,7 +77,7 @@ def with_estimator(
             )
         return {"platform": opened.name, "kind": kind} | tell(network, opened, meter, estimators["latency"])
 
-    return on_platform(platform, model, exact, told)
+    return on_platform(platform, model, exact, blocks, told)
 
 
 def stored(network: Network, platform: Platform) -> Told:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netadapt.cli.estimating import on_platform, stored, with_estimator
-from netadapt.cli.options import Exact, Json
+from netadapt.cli.options import Blocks, Exact, Json
 from netadapt.cli.output import result, result_json, seconds
 
 if TYPE_CHECKING:
@@ -42,24 +42,27 @@ def build(
     networks: _Networks = 64,
     kind: _Kind = Kind.network,
     exact: Exact = True,
+    blocks: Blocks = False,
     as_json: Json = False,
 ) -> None:
     """Measure networks and fit.
 
     What is measured stays on disk for every later run.
     """
-    _print(with_estimator(platform, model, exact, networks, kind.value, _facts), as_json)
+    _print(with_estimator(platform, model, exact, blocks, networks, kind.value, _facts), as_json)
 
 
 @app.command()
-def show(platform: _Platform, model: _Model, exact: Exact = True, as_json: Json = False) -> None:
+def show(
+    platform: _Platform, model: _Model, exact: Exact = True, blocks: Blocks = False, as_json: Json = False
+) -> None:
     """Say what has been measured so far."""
     from netadapt.files import cache_folder
 
     def facts(network: Network, opened: Platform) -> dict[str, Any]:
         return {"platform": opened.name, "cache": str(cache_folder())} | stored(network, opened)
 
-    _print(on_platform(platform, model, exact, facts), as_json)
+    _print(on_platform(platform, model, exact, blocks, facts), as_json)
 
 
 @app.command()
@@ -70,6 +73,7 @@ def verify(
     kind: _Kind = Kind.network,
     unseen: Annotated[int, typer.Option(min=2, help="Networks that it is judged on.")] = 40,
     exact: Exact = True,
+    blocks: Blocks = False,
     as_json: Json = False,
 ) -> None:
     """Judge it on networks that it has not seen."""
@@ -78,7 +82,7 @@ def verify(
     def facts(network: Network, opened: Platform, meter: Meter, estimator: Estimator) -> dict[str, Any]:
         return compare(network, opened, estimator, unseen, meter=meter)
 
-    told = with_estimator(platform, model, exact, networks, kind.value, facts)
+    told = with_estimator(platform, model, exact, blocks, networks, kind.value, facts)
     if not as_json:
         told.pop("pairs")
     _print(told, as_json)

@@ -58,7 +58,9 @@ def _groups(found: Findings) -> str:
             f"{group.name:<{column}}  {group.width:>5}  {group.minimum:>7}  {share:>10}  {_first(others, _NAMED)}"
         )
     told = f"{len(found.groups)} groups over {layers} layers (MACs saved: by this group alone, at its minimum)\n"
-    return told + "\n".join([*lines, *_inexact(found)])
+    blocks = [group.block for group in found.groups if group.block]
+    whole = [f"blocks: {len(blocks)} may go as a whole, at width 0: {_first(blocks, _NAMED_PINNED)}"] if blocks else []
+    return told + "\n".join([*lines, *whole, *_inexact(found)])
 
 
 def _inexact(found: Findings) -> list[str]:

@@ -44,4 +44,8 @@ Exact = Annotated[
         help="Inexact: offer also channels over which a norm takes statistics (the residual stream of transformers).",
     ),
 ]
+Blocks = Annotated[
+    bool,
+    typer.Option("--blocks/--no-blocks", help="Offer whole residual blocks too, as groups that may have no channel."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -142,6 +142,8 @@ def _pins(network: Network) -> dict[str, str]:
 
 
 def _work(layer: Layer, vector: np.ndarray, step: int) -> Work:
+    if not layer.there(vector[None])[0]:
+        return Work(0, 0, 0, 0, 0)
     inputs, outputs, fan_in = (int(form(vector)) for form in (layer.inputs, layer.outputs, layer.fan_in))
     activations = inputs * int(np.prod(layer.input_size)) + outputs * int(np.prod(layer.output_size))
     weights = 0 if layer.kind == "product" else outputs * fan_in * int(np.prod(layer.kernel))

@@ -6,8 +6,9 @@ product. Used by `network.py`; estimators read `Forms` directly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from netadapt.network.groups import Grouping
 from netadapt.network.operation import Propagation, RawLayer
-from netadapt.network.structure import Layer, LinearForm, ParameterCount
+from netadapt.network.structure import Layer, LinearForm, ParameterCount, within
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -111,25 +112,66 @@ class Quadratic:
         return whole
 
 
+class Total:
+    """A quadratic of the widths, less what goes with whole blocks: at width 0 a group takes all of its block along.
+
+    Args:
+        whole: over everything.
+        blocks: by column of a group, over what is in its block.
+    """
+
+    def __init__(self, whole: Quadratic, blocks: Mapping[int, Quadratic]) -> None:
+        self._whole, self._blocks = whole, dict(blocks)
+
+    def __call__(self, vectors: Ints) -> Ints:
+        """Evaluate at ``vectors`` ``(m, groups)``; returns ``(m,)``."""
+        values = self._whole(vectors)
+        for column, block in self._blocks.items():
+            gone = np.flatnonzero(vectors[:, column] == 0)
+            values[gone] -= block(vectors[gone])
+        return values
+
+
 class Forms:
     """The channel counts of all layers, and the totals that follow.
 
     Attributes:
         layers: the layers, one column each.
-        inputs, outputs, fan_in: stacks of forms: call them with ``(m, groups)`` float64 for ``(m, layers)``.
+        inputs, outputs, fan_in: stacks of forms: call them with ``(m, groups)`` float64 for ``(m, layers)``; in a block
+            that is gone they say what would be (`Layer.there` tells).
         macs: multiply-accumulates: call it with ``(m, groups)`` for ``(m,)``; likewise
         parameters: numbers of parameters, shared ones once; and
         activations: elements that all layers write.
     """
 
-    def __init__(self, layers: Sequence[Layer], parameters: Sequence[ParameterCount], groups: int) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        parameters: Sequence[ParameterCount],
+        groups: int,
+        blocks: Mapping[int, str] | None = None,
+    ) -> None:
         self.layers = tuple(layers)
         self.inputs = Stack.of([x.inputs for x in self.layers], groups)
         self.outputs = Stack.of([x.outputs for x in self.layers], groups)
         self.fan_in = Stack.of([x.fan_in for x in self.layers], groups)
         one = LinearForm(1, np.zeros(groups, dtype=np.int64))
-        self.macs = Quadratic.of([(x.area, x.outputs, x.fan_in) for x in self.layers], groups)
-        sizes = [(p.fixed, [*p.sizes, one, one]) for p in parameters]
-        self.parameters = Quadratic.of([(fixed, forms[0], forms[1]) for fixed, forms in sizes], groups)
-        places = [float(np.prod(x.output_size)) * x.batch for x in self.layers]
-        self.activations = Quadratic.of([(n, x.outputs, one) for n, x in zip(places, self.layers, strict=True)], groups)
+
+        def multiplied(names: Callable[[str], bool]) -> Quadratic:
+            return Quadratic.of([(x.area, x.outputs, x.fan_in) for x in self.layers if names(x.name)], groups)
+
+        def entries(names: Callable[[str], bool]) -> Quadratic:
+            sizes = [(p.fixed, [*p.sizes, one, one]) for p in parameters if names(p.name)]
+            return Quadratic.of([(fixed, forms[0], forms[1]) for fixed, forms in sizes], groups)
+
+        def written(names: Callable[[str], bool]) -> Quadratic:
+            written_by = [x for x in self.layers if names(x.name)]
+            return Quadratic.of([(float(np.prod(x.output_size)) * x.batch, x.outputs, one) for x in written_by], groups)
+
+        self.macs, self.parameters, self.activations = (
+            Total(
+                count(lambda name: True),
+                {column: count(partial(within, blocks=[block])) for column, block in (blocks or {}).items()},
+            )
+            for count in (multiplied, entries, written)
+        )

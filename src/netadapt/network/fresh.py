@@ -86,7 +86,7 @@ class FreshWeights:
     def choose(self, group: str, width: int) -> tuple[int, ...]:
         """See `FilterChoice`; the first that there are."""
         units = self._network.kept_of(self._module)[group]
-        check_width(group, width, len(units))
+        check_width(self._network.group(group), width, len(units))
         return tuple(units[:width])
 
     def apply(self, kept: Mapping[str, Sequence[int]]) -> nn.Module:

@@ -14,7 +14,7 @@ from torch import nn
 
 from netadapt.errors import ConfigError
 from netadapt.network.network import Network
-from netadapt.network.structure import Role
+from netadapt.network.structure import ChannelGroup, Role
 from netadapt.network.surgery import masks
 
 Ints = NDArray[np.int64]
@@ -59,7 +59,7 @@ class LargestNorm:
     def choose(self, group: str, width: int) -> tuple[int, ...]:
         """See `FilterChoice`; of units with equal norms the lower stay."""
         ranked = rank_by_norm(self._network, self._module, group)
-        check_width(group, width, len(ranked))
+        check_width(self._network.group(group), width, len(ranked))
         return tuple(sorted(ranked[:width]))
 
     def apply(self, kept: Mapping[str, Sequence[int]]) -> nn.Module:
@@ -102,6 +102,11 @@ class Places:
         return np.searchsorted(self.present(tensor, axis), np.concatenate(uses, axis=1))
 
 
+def parameters_there(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return all parameters under all of their names; those of blocks that are gone are not among them."""
+    return dict(module.named_parameters(remove_duplicate=False))
+
+
 def unit_norms(network: Network, module: nn.Module, group: str) -> NDArray[np.float64]:
     """Return the L2 norm of each unit's filters, over all layers that produce the unit together.
 
@@ -116,8 +121,11 @@ def unit_norms(network: Network, module: nn.Module, group: str) -> NDArray[np.fl
     places = Places(network, module)
     squares = np.zeros(len(places.units(group)))
     producers = {(use.tensor, use.axis) for use in network.group(group).axes if use.role == "output"}
+    there = parameters_there(module)
     for tensor, axis in sorted(producers):
-        weight = module.get_parameter(tensor).detach().double()
+        if tensor not in there:
+            continue
+        weight = there[tensor].detach().double()
         by_entry = weight.square().movedim(axis, 0).flatten(1).sum(1).cpu().numpy()
         squares += by_entry[places.entries(group, tensor, "output", axis)].sum(1)
     return np.sqrt(squares)
@@ -135,13 +143,14 @@ def rank_by_norm(network: Network, module: nn.Module, group: str) -> list[int]:
     return [int(unit) for unit in Places(network, module).units(group)[order]]
 
 
-def check_width(group: str, width: int, current: int) -> None:
+def check_width(group: ChannelGroup, width: int, current: int) -> None:
     """Refuse a width that the group cannot be shrunk to.
 
     Raises:
-        ConfigError: ``width`` is below 1 or above ``current``.
+        ConfigError: ``width`` is below 1 (0 where a whole block can go) or above ``current``.
     """
-    if not 1 <= width <= current:
+    if not group.narrowest <= width <= current:
         raise ConfigError(
-            f"width of {group}: {width} is not in 1..{current}, the units it has now; choose one of those."
+            f"width of {group.name}: {width} is not in {group.narrowest}..{current}, the units it has now; "
+            "choose one of those."
         )

@@ -19,6 +19,7 @@ from netadapt.errors import ModelError, SurgeryError, did_you_mean
 from netadapt.network import surgery
 from netadapt.network.algebra import Forms, build_layers, count_parameters
 from netadapt.network.bench import Bench, outputs_of, prepare
+from netadapt.network.blocks import exact_blocks, residual_blocks
 from netadapt.network.constants import find_constant, find_input_size
 from netadapt.network.followers import Choice, concerned, followers, options, rehearse
 from netadapt.network.groups import Grouping, build_groups
@@ -27,7 +28,7 @@ from netadapt.network.operation import Propagation
 from netadapt.network.prove import Failure, Proof, difference, failure_of, prove
 from netadapt.network.reads import Reads, Watching
 from netadapt.network.stand_in import telling
-from netadapt.network.structure import ChannelGroup, Layer, Pinned
+from netadapt.network.structure import ChannelGroup, Layer, Pinned, within
 
 Ints = NDArray[np.int64]
 
@@ -64,6 +65,7 @@ class Network:
         proof: what was checked by values; ``None`` if `trace` was told not to.
         followers: attributes that follow the widths although nobody registered a fixer, by module.
         standardised: weights of which an axis is normalised over in ``forward`` (`twins.py`).
+        asked_to_keep: names of the modules that the user asked to keep.
         foreign_record: what ``model`` had lost already when it was traced; it is the original here.
     """
 
@@ -75,6 +77,7 @@ class Network:
         self._parameters = [name for name, _ in model.named_parameters()]
         self.shapes = found.shapes
         self.standardised: Set[str] = found.standardised
+        self.asked_to_keep: Set[str] = found.asked
         self._rebuild()
 
     def _rebuild(self) -> None:
@@ -83,8 +86,8 @@ class Network:
         self.groups: tuple[ChannelGroup, ...] = grouping.groups
         self.pinned: tuple[Pinned, ...] = grouping.pinned
         self.layers: tuple[Layer, ...] = build_layers(self._found, grouping)
-        counts = count_parameters(self._parameters, self._found, grouping)
-        self.forms = Forms(self.layers, counts, len(self.groups))
+        self._counts = count_parameters(self._parameters, self._found, grouping)
+        self.forms = Forms(self.layers, self._counts, len(self.groups))
         self.channels = {
             name: (self._channels(inputs, grouping), self._channels(outputs, grouping))
             for name, (inputs, outputs) in self._found.channels.items()
@@ -131,9 +134,9 @@ class Network:
     def vector(self, widths: Mapping[str, int]) -> Ints:
         """Return ``(groups,)`` widths in the order of `groups`; groups not named keep their full width."""
         for name, width in widths.items():
-            full = self.group(name).width
-            if not 1 <= width <= full:
-                raise ModelError(f"width {width} of group {name!r} is outside 1..{full}")
+            group = self.group(name)
+            if not group.narrowest <= width <= group.width:
+                raise ModelError(f"width {width} of group {name!r} is outside {group.narrowest}..{group.width}")
         return np.array([widths.get(g.name, g.width) for g in self.groups], dtype=np.int64)
 
     def mapping(self, vector: Sequence[int] | Ints) -> dict[str, int]:
@@ -176,7 +179,8 @@ class Network:
         """Return a smaller module of the user's own class that has only the units ``kept``.
 
         Args:
-            kept: ascending indices of the *original* network by group; groups not named keep all that there is.
+            kept: ascending indices of the *original* network by group; groups not named keep all that there is. None
+                at all where a whole block can go (`ChannelGroup.block`).
             weights_of: a shrunk (and tuned) version of this network to take weights from; default the original.
 
         Raises:
@@ -253,6 +257,18 @@ class Network:
                 return proof
             self._pin_failures(proof.failures)
 
+    def offer_blocks(self) -> None:
+        """Let whole residual blocks go too: from now on groups know theirs, see `ChannelGroup.block`."""
+        found = residual_blocks(self)
+        self._set_blocks(found)
+        self._set_blocks({group: found[group] for group in exact_blocks(self, list(found))})
+
+    def _set_blocks(self, blocks: Mapping[str, str]) -> None:
+        self.groups = tuple(replace(group, block=blocks.get(group.name, "")) for group in self.groups)
+        columns = {column: group.block for column, group in enumerate(self.groups) if group.block}
+        self.layers = tuple(replace(layer, gate=_gate(layer, columns)) for layer in self.layers)
+        self.forms = Forms(self.layers, self._counts, len(self.groups), columns)
+
     def _trial(self, bench: Bench) -> Callable[[str, Choice], tuple[Failure | None, Reads]]:
         def failure(name: str, choice: Choice) -> tuple[Failure | None, Reads]:
             self._follow(choice)
@@ -284,7 +300,11 @@ class Network:
     def structure_hash(self) -> str:
         """Return a hash of groups, layers and input shapes, the same in every session and for all weights."""
         groups = [
-            [g.name, g.width, [[a.tensor, a.axis, a.role, a.indices.tolist()] for a in g.axes]] for g in self.groups
+            [
+                *(g.name, g.width, [[a.tensor, a.axis, a.role, a.indices.tolist()] for a in g.axes]),
+                *([g.block] if g.block else []),
+            ]
+            for g in self.groups
         ]
         layers = [
             [
@@ -310,3 +330,8 @@ class Network:
             f"Network({type(self.model).__name__}: {len(self.groups)} groups, {len(self.pinned)} pinned layers, "
             f"{self.macs() / 1e6:.1f} MMAC, {self.parameters() / 1e6:.3f} M parameters)"
         )
+
+
+def _gate(layer: Layer, blocks: Mapping[int, str]) -> int | None:
+    """Return the column of the group whose block a layer is in."""
+    return next((column for column, block in blocks.items() if within(layer.name, [block])), None)

@@ -58,6 +58,7 @@ class Propagation:
         constants: shapes of tensors that are neither, by a name of ours; all their axes are pinned.
         standardised: weights of which an axis is normalised over in ``forward``: masking them changes what stays.
         sized: calls that take sizes of channels, in order of execution.
+        asked: names of the modules that the user asked to keep.
     """
 
     atoms: Atoms = field(default_factory=Atoms)
@@ -69,6 +70,7 @@ class Propagation:
     constants: dict[str, tuple[int, ...]] = field(default_factory=dict)
     standardised: set[str] = field(default_factory=set)
     names: Counter[str] = field(default_factory=Counter)
+    asked: set[str] = field(default_factory=set)
 
     def sizes_of(self, name: str) -> tuple[int, ...]:
         """Return the shape of a parameter, a buffer or a constant tensor."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from netadapt.errors import NonFinite
 from netadapt.network.contractions import Contraction, Watch
 from netadapt.network.elimination import System, removal_order
-from netadapt.network.importance import Places, check_width, rank_by_norm
+from netadapt.network.importance import Places, check_width, parameters_there, rank_by_norm
 from netadapt.network.moments import Calibration, Finished, Moments, dense_weights, run
 from netadapt.network.network import Network
 from netadapt.network.norm_shift import NormShift
@@ -81,7 +81,9 @@ class LeastSquaresRefit:
             NonFinite: activations are not finite.
         """
         units = self._places.units(group)
-        check_width(group, width, len(units))
+        check_width(self._network.group(group), width, len(units))
+        if not width:  # its block goes
+            return ()
         removed = self.removal_order(group)[: len(units) - width]
         return tuple(int(unit) for unit in np.setdiff1d(units, removed))
 
@@ -109,9 +111,10 @@ class LeastSquaresRefit:
         if len(kept) > 1:
             return _refit_in_order(self._network, kept, self._module, self._calibration, self._ridge, self._shift)
         module = self._network.shrink(kept, weights_of=self._module)
-        places = Places(self._network, module)
+        places, there = Places(self._network, module), parameters_there(module)
         for name in self._gathered(*kept):
-            self._fit_from_moments(module, places, name)
+            if name in there:  # not where its block is gone
+                self._fit_from_moments(module, places, name)
         self._shift.apply(module)
         return module
 
@@ -155,7 +158,8 @@ class LeastSquaresRefit:
 
         One pass takes along as many of the layers that come after as memory allows: they will be asked for next.
         """
-        layers = self._calibration.layers
+        there = parameters_there(self._module)
+        layers = [name for name in self._calibration.layers if name in there]
         consumers = [name for name in _consumers(self._network, [group]) if name in layers]
         if not self._asked.issuperset(consumers):
             start = layers.index(consumers[0])

@@ -28,7 +28,8 @@ from netadapt.files import write_atomic
 from netadapt.network import surgery
 from netadapt.network.attributes import allowed_attributes, may_follow, sizes_in
 from netadapt.network.network import Network
-from netadapt.network.standalone import set_sizes
+from netadapt.network.standalone import leave_out, set_sizes
+from netadapt.network.structure import within
 
 ARCHITECTURE, WEIGHTS, LOADER = "architecture.json", "weights.safetensors", "load.py"
 LARGEST_ARCHITECTURE = 64 * 2**20  # bytes; a VGG-16 at 224 px, the longest lists we know, takes 0.4 MiB
@@ -57,6 +58,7 @@ class _Architecture(_Strict):
     netadapt: str
     model: str
     tensors: dict[str, _Cut]
+    without: list[str] = []
     attributes: dict[str, dict[str, Index | list[Index]]]
     kept: dict[str, list[Index]]
     weights: _Weights
@@ -80,7 +82,7 @@ def save(module: nn.Module, network: Network, folder: Path, metadata: Mapping[st
     """
     kept = network.kept_of(module)
     masks = surgery.masks(network, kept)
-    surgery.check_version(network, module, masks)
+    surgery.check_version(network, module, kept)
     state = _state(module)
     _check_finite(state, "this network")
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,6 +98,7 @@ def save(module: nn.Module, network: Network, folder: Path, metadata: Mapping[st
             }
             for name, axes in masks.items()
         },
+        **({"without": blocks} if (blocks := surgery.gone_blocks(network, kept)) else {}),
         "attributes": _attributes(module, network.model),
         "kept": {g.name: list(kept[g.name]) for g in network.groups if len(kept[g.name]) < g.width},
         "weights": {"file": WEIGHTS, "sha256": hashlib.sha256(packed).hexdigest()},
@@ -133,8 +136,11 @@ def load(folder: str | Path, model: nn.Module) -> nn.Module:
     plan = _read_plan(folder)
     weights = _read_weights(folder, plan.weights.sha256)
     positions = {name: _positions(name, cut, model) for name, cut in plan.tensors.items()}
+    _check_without(plan, model)
     _check_attributes(plan, model)
     result = surgery.slice_module(model, positions)
+    for name in plan.without:
+        leave_out(result, name)
     _fill(result, weights, folder)
     for name, values in plan.attributes.items():
         set_sizes(result.get_submodule(name), values)
@@ -232,6 +238,19 @@ def _positions(name: str, cut: _Cut, model: nn.Module) -> dict[int, NDArray[np.i
             )
         result[int(axis)] = np.array(keep, dtype=np.int64)
     return result
+
+
+def _check_without(plan: _Architecture, model: nn.Module) -> None:
+    parts = dict(model.named_modules())
+    for name in plan.without:
+        if not name or name not in parts:
+            raise ModelError(
+                f"{ARCHITECTURE} leaves out {name!r}, which is no module of {type(model).__name__}"
+                f"{did_you_mean(name, list(parts))}; give the network that the run started from"
+            )
+    for name in (*plan.tensors, *plan.attributes):
+        if within(name, plan.without):
+            raise ModelError(f"{ARCHITECTURE} cuts {name}, which is in a block that it leaves out; it is damaged")
 
 
 def _check_attributes(plan: _Architecture, model: nn.Module) -> None:

@@ -23,6 +23,8 @@ def load(model: nn.Module, folder: Path = Path(__file__).parent) -> nn.Module:
     data = (folder / "weights.safetensors").read_bytes()
     if hashlib.sha256(data).hexdigest() != plan["weights"]["sha256"]:
         raise ValueError("weights.safetensors does not belong to architecture.json")
+    for name in plan.get("without", []):
+        leave_out(model, name)
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     for name, cut in plan["tensors"].items():
         if list(tensors[name].shape) != cut["shape"]:
@@ -41,6 +43,12 @@ def load(model: nn.Module, folder: Path = Path(__file__).parent) -> nn.Module:
             raise ValueError(f"{name} has shape {list(value.shape)}, expected {list(tensors[name].shape)}")
         tensors[name].data.copy_(value)
     return model
+
+
+def leave_out(model: nn.Module, block: str) -> None:
+    """Put an identity in the place of a block that is gone, in place."""
+    parent, _, child = block.rpartition(".")
+    setattr(model.get_submodule(parent), child, nn.Identity().train(model.training))
 
 
 def set_sizes(module: nn.Module, sizes: Mapping[str, int | tuple[int, ...] | list[int]]) -> None:

@@ -6,6 +6,7 @@ Built by `groups.py` and `algebra.py` from one trace; read by everybody else. No
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,6 +48,8 @@ class ChannelGroup:
         multiple: widths must be a multiple of this where structure demands it (1: free).
         inexact: why the removal of a unit changes the values of those that stay, with the source line: a norm takes
             its statistics over them, say. Empty for an exact group, and always where the trace was told ``exact``.
+        block: the residual block that is gone, with all that is in it, when no unit is left, so that the width may be
+            0 (`blocks.py`); empty where there is none, and always unless the trace was told ``blocks``.
     """
 
     name: str
@@ -56,6 +59,12 @@ class ChannelGroup:
     minimum: int = 1
     multiple: int = 1
     inexact: str = ""
+    block: str = ""
+
+    @property
+    def narrowest(self) -> int:
+        """The smallest width that means something: 0 where a whole block can go."""
+        return 0 if self.block else 1
 
     @property
     def channels(self) -> int:
@@ -128,6 +137,7 @@ class Layer:
         inputs, outputs: channels in and out.
         fan_in: multiply-accumulates per output element divided by kernel area: channels summed over by one output
             (inputs for dense layers, 1 for depthwise); a zero form for layers without MACs.
+        gate: column of the group without which the residual block that the layer is in is gone; ``None`` for none.
     """
 
     name: str
@@ -141,15 +151,20 @@ class Layer:
     inputs: LinearForm
     outputs: LinearForm
     fan_in: LinearForm
+    gate: int | None = None
+
+    def there(self, widths: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell whether the layer is there at all at ``widths`` of shape ``(m, groups)``; returns shape ``(m,)``."""
+        return np.ones(len(widths), dtype=bool) if self.gate is None else widths[:, self.gate] > 0
 
     def macs(self, widths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Multiply-accumulates at ``widths`` of shape ``(m, groups)``; returns shape ``(m,)``."""
-        return self.outputs(widths) * self.fan_in(widths) * self.area
+        return self.outputs(widths) * self.fan_in(widths) * self.area * self.there(widths)
 
     @property
     def fixed(self) -> bool:
         """Whether no group can change how many multiply-accumulates this layer takes."""
-        return not (self.outputs.coefficients.any() or self.fan_in.coefficients.any())
+        return self.gate is None and not (self.outputs.coefficients.any() or self.fan_in.coefficients.any())
 
     @property
     def area(self) -> int:
@@ -171,3 +186,9 @@ class ParameterCount:
     name: str
     fixed: int
     sizes: tuple[LinearForm, ...]
+
+
+def within(name: str, blocks: Iterable[str]) -> bool:
+    """Tell whether a module, parameter, buffer or layer is one of some blocks or in one."""
+    path = name.partition("#")[0] + "."  # a layer's second call has a number
+    return any(path.startswith(block + ".") for block in blocks)

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from netadapt.errors import ModelError, did_you_mean
 from netadapt.network.attributes import Change, changed_attributes, followed
 from netadapt.network.spread import BIG, Multiples, Spread, masked_in_use
-from netadapt.network.standalone import set_sizes
+from netadapt.network.standalone import leave_out, set_sizes
+from netadapt.network.structure import within
 
 if TYPE_CHECKING:
     from netadapt.network.network import Network
@@ -55,7 +56,8 @@ def complete(network: Network, kept: Kept, have: Mapping[str, tuple[int, ...]]) 
     """Check ``kept`` and fill in the groups that it does not name with all that ``have`` has.
 
     Raises:
-        ModelError: an unknown group, or indices that are empty, not ascending, out of range or already removed.
+        ModelError: an unknown group, or indices that are not ascending, out of range, already removed, or none where no
+            block can go.
     """
     names = [g.name for g in network.groups]
     for name in kept:
@@ -75,6 +77,8 @@ def complete(network: Network, kept: Kept, have: Mapping[str, tuple[int, ...]]) 
 
 def _problem(wanted: NDArray[np.int64], group: ChannelGroup, have: Sequence[int]) -> str:
     width = group.width
+    if group.block and wanted.shape == (0,):
+        return ""
     if wanted.ndim != 1 or wanted.size == 0 or not np.issubdtype(wanted.dtype, np.integer):
         return "give at least one index, all integers"
     if (np.diff(wanted) <= 0).any():
@@ -93,14 +97,22 @@ def _short(wanted: NDArray[np.int64]) -> str:
     return str(items) if len(items) <= 8 else f"[{', '.join(map(str, items[:6]))}, ... ({len(items)} indices)]"
 
 
+def gone_blocks(network: Network, kept: Kept) -> list[str]:
+    """Return the blocks that are gone: those of the groups without a unit."""
+    return [group.block for group in network.groups if group.block and not len(kept[group.name])]
+
+
 def masks(network: Network, kept: Kept) -> Masks:
-    """Return which entries of every axis stay; axes that lose nothing are left out."""
+    """Return which entries of every axis stay; axes that lose nothing, and blocks that are gone, are left out."""
     result: Masks = {}
+    blocks = gone_blocks(network, kept)
     for group in network.groups:
         if len(kept[group.name]) == group.width:
             continue
         gone = np.setdiff1d(np.arange(group.width), kept[group.name])
         for use in group.axes:
+            if within(use.tensor, blocks):
+                continue
             by_axis = result.setdefault(use.tensor, {})
             mask = by_axis.setdefault(use.axis, np.ones(network.shapes[use.tensor][use.axis], dtype=bool))
             mask[use.indices[gone]] = False
@@ -127,10 +139,12 @@ def shrink(network: Network, kept: Kept, weights_of: nn.Module | None = None, *,
     source = network.model if weights_of is None else weights_of
     have = kept_of(network, source)
     wanted = complete(network, kept, have)
-    check_version(network, source, masks(network, have))
+    check_version(network, source, have)
     stays = _staying(network, have, wanted)
     positions = {name: {axis: np.flatnonzero(mask) for axis, mask in axes.items()} for name, axes in stays.items()}
     result = slice_module(source, positions, borrow=borrow)
+    for block in gone_blocks(network, wanted):
+        leave_out(result, block)
     for name, attributes in fixed_attributes(network, result, wanted).items():
         set_sizes(result.get_submodule(name), attributes)
     setattr(result, RECORD, wanted)
@@ -233,7 +247,10 @@ def fixed_attributes(
     """Return the attributes that must change on every submodule of the already sliced ``module``."""
     result, originals = {}, dict(network.model.named_modules(remove_duplicate=False))
     widths = np.array([len(kept[g.name]) for g in network.groups], dtype=np.int64)
+    blocks = gone_blocks(network, kept)
     for name, part in module.named_modules():
+        if within(name, blocks):
+            continue
         channels, original = network.channels.get(name), originals[name]
         inputs, outputs = (None, None) if channels is None else (c.mask(kept) for c in channels)
         changed = changed_attributes(Change(part, original, inputs, outputs))
@@ -243,14 +260,14 @@ def fixed_attributes(
     return result
 
 
-def check_version(network: Network, module: nn.Module, there: Masks) -> None:
-    """Check that ``module`` is this network cut to the masks ``there``.
+def check_version(network: Network, module: nn.Module, have: Kept) -> None:
+    """Check that ``module`` is this network with the units ``have`` of every group.
 
     Raises:
         ModelError: a tensor is missing or has another shape.
     """
-    tensors = tensors_of(module)
-    odd = sorted(tensors.keys() ^ network.shapes.keys())
+    tensors, there, blocks = tensors_of(module), masks(network, have), gone_blocks(network, have)
+    odd = sorted(tensors.keys() ^ {name for name in network.shapes if not within(name, blocks)})
     if odd:
         raise ModelError(
             f"{type(module).__name__} is no version of {type(network.model).__name__}: only one of them has "
@@ -343,4 +360,8 @@ def _maskings(network: Network, module: nn.Module, kept: Kept) -> dict[str, _Mas
             ],
             stays.get(0) if tensor.ndim > 1 and (name, 0) not in inputs else None,
         )
+    blocks = gone_blocks(network, complete(network, kept, kept_of(network, module)))
+    for name, parameter in module.named_parameters():
+        if within(name, blocks):  # a block that is gone is one whose parameters are all zero
+            result[name] = _Masking(parameter, [parameter.new_zeros([1] * parameter.ndim)], None)
     return result

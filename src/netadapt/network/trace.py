@@ -36,7 +36,13 @@ logger = logging.getLogger("netadapt")
 
 
 def trace(
-    model: nn.Module, example_inputs: Any, *, prove: bool = True, keep: Sequence[str] = (), exact: bool = True
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    prove: bool = True,
+    keep: Sequence[str] = (),
+    exact: bool = True,
+    blocks: bool = False,
 ) -> Network:
     """Trace a model once and find its channel groups.
 
@@ -49,6 +55,8 @@ def trace(
             which a norm takes its statistics (`ChannelGroup.inexact`): the residual stream of a transformer, layers
             with standardised weights. What stays is sliced as exactly, but computes with other statistics, so that
             only a fine-tune tells what such a cut costs.
+        blocks: offer whole residual blocks too: the first group that is all within one may have the width 0
+            (`ChannelGroup.block`).
 
     Raises:
         ModelError: the model cannot be traced; the message says what, where and what to do.
@@ -56,6 +64,8 @@ def trace(
     network = Network(model, example_inputs, _follow(model, example_inputs, keep, exact))
     if prove:
         network.prove()
+    if blocks:
+        network.offer_blocks()
     return network
 
 
@@ -244,6 +254,7 @@ def _keep(patterns: Sequence[str], found: Propagation, model: nn.Module) -> None
         matching = {n for n in names if fnmatch.fnmatchcase(n, pattern) or n.startswith(pattern + ".")}
         if not matching:
             raise ModelError(f"keep names {pattern!r}, which is no module{did_you_mean(pattern, names)}")
+        found.asked |= matching
         for slot in list(found.atoms.slots):
             if slot.role != "input" and layer_of(slot.tensor) in matching:
                 atoms = torch.arange(slot.start, slot.start + slot.size)

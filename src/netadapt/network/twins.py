@@ -23,6 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from netadapt.errors import ModelError
 from netadapt.network import surgery
+from netadapt.network.structure import within
 
 if TYPE_CHECKING:
     from netadapt.network.network import Network
@@ -102,7 +103,9 @@ def masked(network: Network, module: nn.Module, kept: surgery.Kept, *, sparing: 
                 mask = gone.get(use.tensor, {}).get(use.axis)
                 if use.role == "input" and use.tensor in network.standardised and mask is not None:
                     hooks += _mask_inputs(module, use.tensor, mask)
-        with surgery.masked(network, module, kept, network.standardised, sparing=sparing):
+        blocks = surgery.gone_blocks(network, surgery.complete(network, kept, surgery.kept_of(network, module)))
+        skipped = {name for name in network.standardised if not within(name, blocks)}
+        with surgery.masked(network, module, kept, skipped, sparing=sparing):
             yield
     finally:
         for hook in hooks:

@@ -99,10 +99,10 @@ def checked_widths(network: Network, widths: Mapping[str, int]) -> dict[str, int
     Raises:
         PlatformError: a group that does not exist or a width that it cannot have.
     """
-    original = network.widths
+    original, least = network.widths, {group.name: group.narrowest for group in network.groups}
     for name, width in widths.items():
         if name not in original:
             raise PlatformError(f"the network has no channel group {name!r}; it has {', '.join(original)}.")
-        if not 1 <= width <= original[name]:
-            raise PlatformError(f"width {width} of {name!r}: allowed are 1 to {original[name]}.")
+        if not least[name] <= width <= original[name]:
+            raise PlatformError(f"width {width} of {name!r}: allowed are {least[name]} to {original[name]}.")
     return {name: int(widths.get(name, width)) for name, width in original.items()}

@@ -74,7 +74,7 @@ class Cost:
 
 
 def evaluated(layers: Sequence[Layer], vector: np.ndarray) -> list[LayerRecord]:
-    """Return ``layers`` with their channel counts at ``vector`` of shape ``(groups,)``."""
+    """Return those of ``layers`` that are there with their channel counts at ``vector`` of shape ``(groups,)``."""
     return [
         LayerRecord(
             name=layer.name,
@@ -88,6 +88,7 @@ def evaluated(layers: Sequence[Layer], vector: np.ndarray) -> list[LayerRecord]:
             batch=layer.batch,
         )
         for layer in layers
+        if layer.there(vector[None])[0]
     ]
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from netadapt.network import Network
 
 _Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
+_ALL_BLOCKS = 1 / 2  # of the networks keep all of their blocks, where blocks can go
 _ATTEMPTS = 50  # draws for one more network before a small network counts as exhausted
 
 
@@ -73,10 +74,21 @@ def _fresh(
     """Return widths not seen before, or ``None`` where none is found, first by ``draw``, then independently."""
     for attempt in range(2 * _ATTEMPTS):
         fractions = (draw if attempt < _ATTEMPTS else _independent)(random, len(groups))
-        widths = _round(groups, fractions, lattice)
+        widths = _without_blocks(random, groups, _round(groups, fractions, lattice))
         if widths not in seen:
             return widths
     return None
+
+
+def _without_blocks(
+    random: np.random.Generator, groups: tuple[ChannelGroup, ...], widths: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return the widths, every second time without some of the blocks that can go, from one to all."""
+    blocks = [column for column, group in enumerate(groups) if group.block]
+    if not blocks or random.random() < _ALL_BLOCKS:
+        return widths
+    gone = random.choice(blocks, int(random.integers(1, len(blocks) + 1)), replace=False)
+    return tuple(0 if column in gone else width for column, width in enumerate(widths))
 
 
 def _round(

@@ -53,6 +53,7 @@ class Features:
         layers = [layer for layer in network.layers if _has_macs(layer)]
         self._counts = _Counts(layers, len(network.groups))
         self._activations = _Activations(network)
+        self._blocks = any(group.block for group in network.groups)
         original = np.array([[group.width for group in network.groups]], dtype=np.int64)
         steps = [_steps(counts, vector) for counts in self._counts(original)]
         shares, basis = _shares(layers, original), _Basis(length)
@@ -60,7 +61,7 @@ class Features:
         self._planes = _Planes(planes, shares, steps, basis)
         self._lines = _Lines(lines, shares, steps, basis, [bool(np.any(x.fan_in.coefficients)) for x in layers])
         self._norms = self._original_values(original)
-        sizes = [*[1] * len(NETWORK_COLUMNS), *self._planes.sizes, *self._lines.sizes]
+        sizes = [*[1] * len(NETWORK_COLUMNS), *self._planes.sizes, *self._lines.sizes, *[1] * self._blocks]
         self.block_of_column = np.repeat(np.arange(len(sizes)), sizes)
         self.blocks = len(sizes)
 
@@ -77,7 +78,10 @@ class Features:
         wide = self._network_wide(widths, sums, outputs) / self._norms[:, None]
         position = np.log(np.maximum(wide[[MACS, WEIGHTS, ACTIVATIONS]], 1e-9))
         steps = _steps(sums, self.vector), _steps(outputs, self.vector)
-        return np.concatenate([wide, *self._planes(*steps), *self._lines(*steps)]).T, position.T
+        # where whole blocks can go, the share of the layers that are there: each takes some time of its own
+        present = ((sums > 0) & (outputs > 0)).astype(np.float32)
+        there = [present.mean(axis=0, keepdims=True)] * self._blocks
+        return np.concatenate([wide, *self._planes(*steps), *self._lines(*steps), *there]).T, position.T
 
     def by_layer(self, widths: Integers) -> dict[str, Floats]:
         """Return what each layer adds to the network-wide columns, ``(len(NETWORK_COLUMNS),)`` by its name.
@@ -111,7 +115,7 @@ class Features:
     def _network_wide(self, widths: Widths, sums: Floats, outputs: Floats) -> Floats:
         counts, padded = self._counts, _pad(outputs, self.vector)
         products = sums * outputs
-        thin = ((sums < self.vector) & counts.plain[:, None]).astype(np.float32)
+        thin = ((sums < self.vector) & (sums > 0) & counts.plain[:, None]).astype(np.float32)
         columns = [
             np.ones(len(widths), dtype=np.float32),
             (counts.area * counts.plain) @ (_pad(sums, self.vector) * padded),
@@ -211,6 +215,7 @@ class _Counts:
         self.pixels = np.array([np.prod(layer.output_size) * layer.batch for layer in layers], dtype=np.float32)
         self.area = self.kernel * self.pixels
         self._inputs = _stack([layer.inputs for layer in layers], groups)
+        self._gated = [(row, layer.gate) for row, layer in enumerate(layers) if layer.gate is not None]
         self._read = np.array([np.prod(layer.input_size) * layer.batch for layer in layers], dtype=np.float32)
         self.depthwise = np.array([layer.kind == "depthwise" for layer in layers], dtype=bool)
         self.first = np.array([_is_first(layer) for layer in layers], dtype=bool)
@@ -220,12 +225,17 @@ class _Counts:
         """Return both counts, each ``(layers, m)``."""
         exact = np.ascontiguousarray(widths.T, dtype=np.float32)
         sums, outputs = (slope @ exact + constant[:, None] for slope, constant in (self._sums, self._outputs))
+        for row, gate in self._gated:
+            gone = widths[:, gate] == 0
+            sums[row, gone] = outputs[row, gone] = 0.0
         return sums, outputs
 
     def peak(self, widths: Widths, outputs: Floats) -> Floats:
         """Return the largest number of values, ``(m,)``, that a layer reads and writes."""
         slope, constant = self._inputs
         read = (slope * self._read[:, None]) @ widths.T.astype(np.float32) + (constant * self._read)[:, None]
+        for row, gate in self._gated:
+            read[row, widths[:, gate] == 0] = 0.0
         return np.asarray(np.max(read + outputs * self.pixels[:, None], axis=0, initial=0.0), dtype=np.float32)
 
 
@@ -240,13 +250,24 @@ class _Activations:
             _stack([x.outputs for x in network.layers], len(network.groups)),
         )
         self._slope, self._constant = sizes @ self._matrix, self._constants @ sizes
+        self._gates = np.array([-1 if layer.gate is None else layer.gate for layer in network.layers], dtype=np.int64)
+        self._blocks = []  # what goes with each block that can go, by the column of its group
+        for gate in np.unique(self._gates[self._gates >= 0]).tolist():
+            inside = sizes * (self._gates == gate)
+            self._blocks.append((gate, inside @ self._matrix, self._constants @ inside))
 
     def __call__(self, widths: Widths) -> Floats:
-        return np.asarray(widths.astype(np.float32) @ self._slope + self._constant)
+        exact = widths.astype(np.float32)
+        values = exact @ self._slope + self._constant
+        for column, slope, constant in self._blocks:
+            gone = np.flatnonzero(widths[:, column] == 0)
+            values[gone] -= exact[gone] @ slope + constant
+        return np.asarray(values)
 
     def by_layer(self, widths: Integers) -> dict[str, float]:
         """Return the output elements of each layer at ``(groups,)`` widths."""
         elements = (self._matrix @ widths.astype(np.float32) + self._constants) * self._sizes
+        elements[(self._gates >= 0) & (widths[self._gates] == 0)] = 0.0
         return dict(zip(self._names, map(float, elements), strict=True))
 
 

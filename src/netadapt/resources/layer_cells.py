@@ -118,9 +118,11 @@ class Shape:
     def _of(self, layer: Layer, table: Values, widths: NDArray[np.int64]) -> Values:
         outputs = layer.outputs(widths)
         if self._line:
-            return np.asarray(np.interp(outputs, self.axes[0], table))
-        square = table.reshape(len(self.axes[0]), len(self.axes[1]))
-        return _bilinear(self.axes, square, layer.inputs(widths), outputs)
+            values = np.asarray(np.interp(outputs, self.axes[0], table))
+        else:
+            square = table.reshape(len(self.axes[0]), len(self.axes[1]))
+            values = _bilinear(self.axes, square, layer.inputs(widths), outputs)
+        return values * layer.there(widths)
 
     def _cell(self, inputs: int, outputs: int, groups: int) -> Cell:
         layer = self.layers[0]

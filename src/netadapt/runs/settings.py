@@ -107,6 +107,10 @@ class ModelSection(Section):
         default=True,
         description="only groups whose removal leaves other values as they were; false: also those that a norm sees",
     )
+    blocks: bool = Field(
+        default=False,
+        description="whole residual blocks may go too, those whose parameters at zero would leave what comes in",
+    )
     first_tune: FirstTune | None = Field(default=None, description="fine-tune before the adaptation")
 
 

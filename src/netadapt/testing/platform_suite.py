@@ -55,6 +55,29 @@ class SmallNetwork(nn.Module):
         return scores
 
 
+class _Residual(nn.Module):
+    """A block that adds to what comes in, and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(16, 10)
+        self.block = _Block()
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.block(self.stem(images).relu()).mean((2, 3)))
+        return scores
+
+
+class _Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        added: Tensor = x + self.second(self.first(x).relu())
+        return added
+
+
 class _Broken(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         raise RuntimeError("this network cannot run")
@@ -167,6 +190,14 @@ class PlatformSuite:
         first = platform.compile_widths(network, widths, tmp_path)
         shrunk = network.shrink({name: range(width) for name, width in widths.items()})
         self.assert_same_network(first, platform.compile(shrunk, network.example_inputs, tmp_path))
+
+    def test_a_whole_block_can_be_gone(self, platform: Platform, tmp_path: Path) -> None:
+        """`compile_widths` at width 0 gives what `compile` of the network without the block gives."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = trace(_Residual().eval(), _IMAGES, blocks=True)
+        first = platform.compile_widths(network, {"block.first": 0}, tmp_path)
+        self.assert_same_network(first, platform.compile(network.shrink({"block.first": ()}), _IMAGES, tmp_path))
 
     def test_widths_not_named_stay(self, platform: Platform, network: Network, tmp_path: Path) -> None:
         """Groups that are not named keep their width."""

@@ -52,7 +52,7 @@ class OnnxBased(ABC):
         """
         kept = {name: range(width) for name, width in widths.items()}
         template = self._template_of(network)
-        if template is None:
+        if template is None or not all(widths.values()):  # without a whole block it is another graph
             return self.compile(network.shrink(kept), network.example_inputs, folder)
         return self.store(template.slice(kept).SerializeToString(), folder)
 
