@@ -60,6 +60,8 @@ _NOTES = (
     "ResNets, the start networks come pretrained (on ImageNet; as finished ResNets): from-scratch sees far less data "
     "there than the others have, and a lead over it may be due to that alone. The start network teaches it too. "
     "`one-shot-retrained` trains the widths that one-shot finds in the same way, for as long.",
+    "`one-shot-blocks` is one-shot that may also remove whole residual blocks; `one-shot-macs` believes that latency "
+    "goes with multiply-accumulates until it has measured.",
     "`torch-pruning-l2` and `torch-pruning-taylor` are Torch-Pruning's global pruning by norm and by the Taylor term, "
     "with its own defaults and the same multiple for widths, at the one ratio that hits the budget in measured "
     "milliseconds; then the same fine-tune. On ResNets it prunes inside the blocks alone: it does not follow the "
