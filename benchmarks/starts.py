@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from netadapt.adaptation.preparation import build_model, build_task, start_network, structure_of
 from netadapt.files import write_atomic
 from netadapt.runs.config import load_config
-from netadapt.runs.settings import RunConfig
+from netadapt.runs.settings import TRACING, RunConfig
 
 #: start weights that the repository brings along
 COMMITTED = Path(__file__).resolve().parent / "start_weights"
@@ -43,7 +43,7 @@ def weights_path(setup: Path, folder: Path) -> Path:
         folder: of the start weights that are not `COMMITTED`.
     """
     config, written = settings(setup, START_SEED), tomllib.loads(setup.read_text())
-    model = config.model.model_dump(exclude={"keep", "exact", "blocks"}) | {"source": written["model"]["source"]}
+    model = config.model.model_dump(exclude=set(TRACING)) | {"source": written["model"]["source"]}
     task = config.task.model_dump(exclude={"distillation", "temperature"}) | {"source": written["task"]["source"]}
     digest = hashlib.sha256(json.dumps([model, task], sort_keys=True).encode()).hexdigest()[:12]
     return _found(f"{setup.stem}-{digest}.safetensors", folder)

@@ -74,7 +74,7 @@ def measure_widths(
     model, example_inputs = build_model(base)
     start = structure_of(base, model, example_inputs, None)
     blocks = any(0 in each.values() for each in widths)
-    network = trace(start, example_inputs, keep=base.model.keep, exact=base.model.exact, blocks=blocks)
+    network = trace(start, example_inputs, **base.model.tracing | {"blocks": blocks})
     with closing(resolve_platform(base.platform.name)) as platform, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         original, *files = (platform.compile_widths(network, each, folder) for each in (network.widths, *widths))

@@ -20,6 +20,7 @@ from netadapt.network.batch_norm import unfold_batch_norm
 from netadapt.network.fresh import check_trainable
 from netadapt.runs.config import make_config
 from netadapt.runs.settings import (
+    TRACING,
     MeasureSection,
     ReportSection,
     RunConfig,
@@ -75,7 +76,7 @@ def python_config(
         "run": {"folder": str(folder)},
     }
     homes = {key: section for section, fields in _SECTIONS.items() for key in fields.model_fields}
-    homes |= dict.fromkeys(("keep", "exact", "blocks"), "model")
+    homes |= dict.fromkeys(TRACING, "model")
     for key, value in given.items():
         if key not in homes:
             raise ConfigError(f'unknown argument "{key}"{did_you_mean(key, list(homes))}; known: {", ".join(homes)}.')

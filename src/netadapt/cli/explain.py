@@ -90,7 +90,7 @@ def _of_run(run: Path, at: str, model: str | None, platform: str | None, profile
 
     family, config = Family.read(run), read_config(run)
     variant = variant_at(family, at)
-    network = trace(*original_of(run, model), **config.model.model_dump(include={"keep", "exact", "blocks"}))
+    network = trace(*original_of(run, model), **config.model.tracing)
     if variant.widths.keys() != network.widths.keys():
         raise ConfigError(f"{run} is of another network than this MODEL: their channel groups differ.")
     found = _explain(network, run, variant, config, platform or config.platform.name, profiles, seconds)

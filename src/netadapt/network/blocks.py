@@ -67,17 +67,20 @@ def exact_blocks(network: Network, groups: Sequence[str]) -> list[str]:
         network: whose groups know their blocks.
         groups: names.
     """
-    if not groups or _goes(network, groups):
+    if not groups:
+        return []
+    trained = _shapes_in_training(network, network.model)
+    if _goes(network, groups, trained):
         return list(groups)
-    return [group for group in groups if _goes(network, [group])]
+    return [group for group in groups if _goes(network, [group], trained)]
 
 
-def _goes(network: Network, groups: Sequence[str]) -> bool:
+def _goes(network: Network, groups: Sequence[str], trained: list[torch.Size] | None) -> bool:
+    """Tell whether the blocks of some groups can go at once; ``trained`` as of the whole network in train mode."""
     kept: dict[str, tuple[int, ...]] = dict.fromkeys(groups, ())
     try:
         error, scale = difference(network, kept, network.model)
-        whole = _shapes_in_training(network, network.model)
-        same = whole is None or whole == _shapes_in_training(network, network.shrink(kept))
+        same = trained is None or trained == _shapes_in_training(network, network.shrink(kept))
     except Exception as failure:  # noqa: BLE001  whatever the user's forward raises without its block
         _log.debug("the blocks of %s cannot go: %s", ", ".join(groups), failure)
         return False

@@ -98,8 +98,8 @@ def _short(wanted: NDArray[np.int64]) -> str:
 
 
 def gone_blocks(network: Network, kept: Kept) -> list[str]:
-    """Return the blocks that are gone: those of the groups without a unit."""
-    return [group.block for group in network.groups if group.block and not len(kept[group.name])]
+    """Return the blocks that are gone: those of groups without a unit; groups that ``kept`` does not name have some."""
+    return [g.block for g in network.groups if g.block and g.name in kept and not len(kept[g.name])]
 
 
 def masks(network: Network, kept: Kept) -> Masks:
@@ -360,7 +360,7 @@ def _maskings(network: Network, module: nn.Module, kept: Kept) -> dict[str, _Mas
             ],
             stays.get(0) if tensor.ndim > 1 and (name, 0) not in inputs else None,
         )
-    blocks = gone_blocks(network, complete(network, kept, kept_of(network, module)))
+    blocks = gone_blocks(network, kept)
     for name, parameter in module.named_parameters():
         if within(name, blocks):  # a block that is gone is one whose parameters are all zero
             result[name] = _Masking(parameter, [parameter.new_zeros([1] * parameter.ndim)], None)

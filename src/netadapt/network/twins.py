@@ -103,7 +103,7 @@ def masked(network: Network, module: nn.Module, kept: surgery.Kept, *, sparing: 
                 mask = gone.get(use.tensor, {}).get(use.axis)
                 if use.role == "input" and use.tensor in network.standardised and mask is not None:
                     hooks += _mask_inputs(module, use.tensor, mask)
-        blocks = surgery.gone_blocks(network, surgery.complete(network, kept, surgery.kept_of(network, module)))
+        blocks = surgery.gone_blocks(network, kept)
         skipped = {name for name in network.standardised if not within(name, blocks)}
         with surgery.masked(network, module, kept, skipped, sparing=sparing):
             yield

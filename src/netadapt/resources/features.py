@@ -6,6 +6,7 @@ radial kernel; one vectorised expression over thousands of width vectors. Used b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,8 +80,7 @@ class Features:
         position = np.log(np.maximum(wide[[MACS, WEIGHTS, ACTIVATIONS]], 1e-9))
         steps = _steps(sums, self.vector), _steps(outputs, self.vector)
         # where whole blocks can go, the share of the layers that are there: each takes some time of its own
-        present = ((sums > 0) & (outputs > 0)).astype(np.float32)
-        there = [present.mean(axis=0, keepdims=True)] * self._blocks
+        there = [self._counts.there(widths).mean(axis=0, keepdims=True, dtype=np.float32)] * self._blocks
         return np.concatenate([wide, *self._planes(*steps), *self._lines(*steps), *there]).T, position.T
 
     def by_layer(self, widths: Integers) -> dict[str, Floats]:
@@ -215,7 +215,8 @@ class _Counts:
         self.pixels = np.array([np.prod(layer.output_size) * layer.batch for layer in layers], dtype=np.float32)
         self.area = self.kernel * self.pixels
         self._inputs = _stack([layer.inputs for layer in layers], groups)
-        self._gated = [(row, layer.gate) for row, layer in enumerate(layers) if layer.gate is not None]
+        self._gates = _gates(layers)
+        self._gated = bool((self._gates >= 0).any())
         self._read = np.array([np.prod(layer.input_size) * layer.batch for layer in layers], dtype=np.float32)
         self.depthwise = np.array([layer.kind == "depthwise" for layer in layers], dtype=bool)
         self.first = np.array([_is_first(layer) for layer in layers], dtype=bool)
@@ -225,17 +226,21 @@ class _Counts:
         """Return both counts, each ``(layers, m)``."""
         exact = np.ascontiguousarray(widths.T, dtype=np.float32)
         sums, outputs = (slope @ exact + constant[:, None] for slope, constant in (self._sums, self._outputs))
-        for row, gate in self._gated:
-            gone = widths[:, gate] == 0
-            sums[row, gone] = outputs[row, gone] = 0.0
+        if self._gated:
+            there = self.there(widths)
+            sums, outputs = sums * there, outputs * there
         return sums, outputs
+
+    def there(self, widths: Widths) -> NDArray[np.bool_]:
+        """Return which layers are there, ``(layers, m)``: all but those of blocks that are gone."""
+        return (self._gates < 0)[:, None] | (widths.T[self._gates] > 0)
 
     def peak(self, widths: Widths, outputs: Floats) -> Floats:
         """Return the largest number of values, ``(m,)``, that a layer reads and writes."""
         slope, constant = self._inputs
         read = (slope * self._read[:, None]) @ widths.T.astype(np.float32) + (constant * self._read)[:, None]
-        for row, gate in self._gated:
-            read[row, widths[:, gate] == 0] = 0.0
+        if self._gated:
+            read *= self.there(widths)
         return np.asarray(np.max(read + outputs * self.pixels[:, None], axis=0, initial=0.0), dtype=np.float32)
 
 
@@ -250,7 +255,7 @@ class _Activations:
             _stack([x.outputs for x in network.layers], len(network.groups)),
         )
         self._slope, self._constant = sizes @ self._matrix, self._constants @ sizes
-        self._gates = np.array([-1 if layer.gate is None else layer.gate for layer in network.layers], dtype=np.int64)
+        self._gates = _gates(network.layers)
         self._blocks = []  # what goes with each block that can go, by the column of its group
         for gate in np.unique(self._gates[self._gates >= 0]).tolist():
             inside = sizes * (self._gates == gate)
@@ -269,6 +274,11 @@ class _Activations:
         elements = (self._matrix @ widths.astype(np.float32) + self._constants) * self._sizes
         elements[(self._gates >= 0) & (widths[self._gates] == 0)] = 0.0
         return dict(zip(self._names, map(float, elements), strict=True))
+
+
+def _gates(layers: Sequence[Layer]) -> Integers:
+    """Return the column of the group that each layer's block goes with, ``(layers,)``; -1 for none."""
+    return np.array([-1 if layer.gate is None else layer.gate for layer in layers], dtype=np.int64)
 
 
 def _shapes(layers: list[Layer], steps: list[Integers], *, both: bool) -> _Shapes:

@@ -84,6 +84,10 @@ class LongTerm(Recipe):
     )
 
 
+#: keys of ``[model]`` that say what may be removed, and nothing of the start network
+TRACING = ("keep", "exact", "blocks")
+
+
 class ModelSection(Section):
     """Which network."""
 
@@ -112,6 +116,11 @@ class ModelSection(Section):
         description="whole residual blocks may go too, those whose parameters at zero would leave what comes in",
     )
     first_tune: FirstTune | None = Field(default=None, description="fine-tune before the adaptation")
+
+    @property
+    def tracing(self) -> dict[str, Any]:
+        """What `netadapt.trace` is told."""
+        return self.model_dump(include=set(TRACING))
 
 
 class PlatformSection(Section):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import until
 
 from netadapt.platforms import on_device
 from netadapt.platforms.devices.archive import receiver_source
@@ -79,9 +80,7 @@ def test_a_killed_push_leaves_no_file_under_the_name_and_its_rest_is_swept(home)
     process = start(home, SHA256, ".bin", len(CONTENT))
     process.stdin.write(CONTENT[:300_000])
     process.stdin.flush()
-    deadline = time.monotonic() + 30
-    while not kept(home) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: kept(home))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     [part] = kept(home)
