@@ -32,13 +32,14 @@ _PLOTTED = dict(
             "one-shot-macs",
             "one-shot-exchange",
             "one-shot-retrained",
+            "one-shot-long",
             *TORCH_PRUNING,
             OWN_WEIGHTS,
             TUNED_ORIGINAL,
         ),
         (
             *("#d97706", "#6d28d9", "#0f766e", "#0369a1", "#15803d", "#be185d"),
-            *("#c026d3", "#a16207", "#7f1d1d", "#334155", "#0e7490", "#64748b", "#65a30d"),
+            *("#c026d3", "#a16207", "#7f1d1d", "#334155", "#0e7490", "#64748b", "#65a30d", "#9f1239"),
         ),
         strict=True,
     )
@@ -59,7 +60,9 @@ _NOTES = (
     "which the start network must not be trained). On set-ups (a) and (c), MobileNetV1 on Tiny ImageNet and the "
     "ResNets, the start networks come pretrained (on ImageNet; as finished ResNets): from-scratch sees far less data "
     "there than the others have, and a lead over it may be due to that alone. The start network teaches it too. "
-    "`one-shot-retrained` trains the widths that one-shot finds in the same way, for as long.",
+    "`one-shot-retrained` trains the widths that one-shot finds in the same way, for as long; "
+    "`one-shot-long` fine-tunes one-shot's network, with the weights that it inherits, for as long: the other thing to "
+    "do with a trained network and so much time.",
     "`one-shot-blocks` is one-shot that may also remove whole residual blocks; `one-shot-macs` believes that latency "
     "goes with multiply-accumulates until it has measured.",
     "`torch-pruning-l2` and `torch-pruning-taylor` are Torch-Pruning's global pruning by norm and by the Taylor term, "

@@ -110,6 +110,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "uniform": _UNIFORM,
     "from-scratch": _FROM_SCRATCH,
     "one-shot-retrained": _RETRAINED,
+    "one-shot-long": _ONE_SHOT,  # but for how long it is tuned: see `_length`
     "one-shot-exchange": {**_ONE_SHOT, "search.exchanges": 64},
     # search cost: every proposal is tuned, as in the paper, for so many images
     **{f"faithful-{n}": {"search.mode": "faithful", "training.short_term.images": n} for n in (320, 960, 2880)},
@@ -128,6 +129,8 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 }
 #: the methods that inherit no weights
 FROM_NOTHING = ("from-scratch", "one-shot-retrained")
+#: the methods whose final networks are trained as long as all that came before theirs, see `_length`
+_TRAINED_LONG = (*FROM_NOTHING, "one-shot-long")
 MAIN = ("uniform", "one-shot", "netadapt", "from-scratch")
 FAITHFUL = tuple(name for name in METHODS if name.startswith("faithful-"))
 ABLATIONS = tuple(METHODS)[tuple(METHODS).index("netadapt-short-0") :]
@@ -167,10 +170,10 @@ def _with_ends(cells: Sequence[Cell]) -> list[Cell]:
 CELLS: tuple[Cell, ...] = (
     *_with_ends(_cells([_A], MAIN)),
     *_cells([_A], [OWN_WEIGHTS], seeds=[0], budgets=tuple(NARROW)),
-    *_cells([_A], FAITHFUL, budgets=["width-0.5"]),
+    *_cells(_B[:1], FAITHFUL, budgets=["20%"]),
     *_with_ends(_cells(_B, MAIN)),
     *_cells([_A], ["one-shot-exchange"], budgets=["25%"]),
-    *_cells(_B, ["one-shot-retrained", "one-shot-exchange"]),
+    *_cells(_B, ["one-shot-long", "one-shot-retrained", "one-shot-exchange"]),
     *_cells([_A], ["netadapt-macs"]),
     *_cells(_B, ["one-shot-macs"]),
     *_with_ends(_cells([_C], MAIN)),
@@ -180,7 +183,7 @@ CELLS: tuple[Cell, ...] = (
     *_cells(_B[1:], ["one-shot-blocks"]),  # MobileNetV1 has no residual blocks
     *_cells([_A], MAIN, budgets=["40%"]),
     *_with_ends(_cells(["resnet20_cifar10", "resnet32_cifar10"], ("one-shot", "netadapt"), seeds=[0], budgets=["70%"])),
-    *_cells([_A], ABLATIONS, seeds=[0], budgets=["width-0.5"]),
+    *_cells(_B[:1], ABLATIONS, seeds=[0], budgets=["20%"]),
 )
 
 
@@ -227,6 +230,9 @@ def config(cell: Cell, places: Places = PLACES) -> RunConfig:
 def _length(cell: Cell, base: RunConfig) -> dict[str, float]:
     """Return how long a network is trained from scratch: as long as the start network and the others after it, *here*.
 
+    ``one-shot-long`` is trained as long as from-scratch, from the weights that one-shot inherits: who has a trained
+    network and so much time may do either.
+
     That is a fair length on set-ups (b) alone, whose start networks the project trains itself. On (a) and (c) they come
     pretrained (on ImageNet; as finished ResNets), and what they saw before is not made up for: from-scratch sees far
     less data there, and a lead over it may be due to that alone. Where the set-up distils, the start network teaches
@@ -239,7 +245,7 @@ def _length(cell: Cell, base: RunConfig) -> dict[str, float]:
     Returns:
         The key to be set and its value, in epochs; nothing for other methods.
     """
-    if cell.method not in FROM_NOTHING:
+    if cell.method not in _TRAINED_LONG:
         return {}
     return {"training.long_term.epochs": all_epochs(base)}
 

@@ -37,6 +37,7 @@ PAIRS = (
     *((ours, theirs) for theirs in TORCH_PRUNING for ours in PRODUCTS),
     ("one-shot-exchange", "uniform"),
     ("one-shot-exchange", "one-shot"),
+    ("one-shot-long", "from-scratch"),
     ("one-shot-retrained", "from-scratch"),
 )
 #: accuracies that differ by less count as equal where search costs are compared, with so many seeds at least

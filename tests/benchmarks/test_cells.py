@@ -79,7 +79,7 @@ def test_cells_of_a_set_up_differ_in_what_their_method_says_alone():
     for method, found in of.items():
         assert found.measure == start.measure
         assert found.platform == start.platform
-        if method not in FROM_NOTHING:
+        if method not in (*FROM_NOTHING, "one-shot-long"):
             assert found.training.long_term == start.training.long_term
         if "selection" not in method:
             assert found.task == start.task
@@ -100,6 +100,12 @@ def test_one_shot_retrained_has_the_search_of_one_shot_and_the_training_of_from_
     assert of["one-shot-retrained"].search == of["one-shot"].search
     training = of["from-scratch"].training.long_term.model_copy(update={"from_scratch": True})
     assert of["one-shot-retrained"].training.long_term == training
+
+
+def test_one_shot_long_differs_from_one_shot_in_its_length_alone():
+    short, long = (config(Cell("mobilenet_v1_cifar10", method, "20%", 0)) for method in ("one-shot", "one-shot-long"))
+    assert (long.model, long.search) == (short.model, short.search)
+    assert long.training.long_term == short.training.long_term.model_copy(update={"epochs": 40 + 6})
 
 
 def test_a_network_from_scratch_sees_all_the_images_of_the_others():
