@@ -53,8 +53,28 @@ def test_widths_within_one_vector_differ_only_in_unpadded_columns(mobile):
     low = np.maximum(widths - 15, 1)
     first, second = features(widths)[0], features(low)[0]
     padded = [NETWORK_COLUMNS.index(name) for name in ("dense macs", "depthwise macs", "first macs")]
-    padded += range(len(NETWORK_COLUMNS), first.shape[1])
+    padded += range(len(NETWORK_COLUMNS), first.shape[1] - 16)  # packings follow the exact numbers of channels
     assert first[:, padded] == pytest.approx(second[:, padded], rel=1e-6)
+
+
+def test_packings_are_shares_of_the_layers_by_what_divides_their_channels():
+    network = trace(*resolve_model("resnet20"), prove=False, blocks=True)
+    features = Features(network, 8, 0.5)
+    block = features.block_of_column
+    (packings,) = (np.flatnonzero(block == b) for b in range(features.blocks) if (block == b).sum() == 16)
+    inside, outside = (network.vector({"layer1.1.conv1": width}) for width in (12, 0))
+    whole, by_four, gone = features(np.stack([network.vector({}), inside, outside]))[0][:, packings]
+    layers = sum(layer.kind in ("conv", "linear") for layer in network.layers)
+    by_one, by_4, by_16 = 0, 1, 3  # of 1, 4, 8, 16
+    expected = np.zeros((4, 4))  # read, written
+    expected[by_one, by_16] = 1  # the image has 3 channels
+    expected[by_16, by_one] = 1  # 10 classes
+    expected[by_16, by_16] = layers - 2
+    assert whole * layers == pytest.approx(expected.ravel())
+    expected[by_16, by_16] -= 2
+    assert gone * layers == pytest.approx(expected.ravel())
+    expected[by_16, by_4] = expected[by_4, by_16] = 1
+    assert by_four * layers == pytest.approx(expected.ravel())
 
 
 def test_every_column_has_a_block(mobile, columns):

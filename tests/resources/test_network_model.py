@@ -32,6 +32,21 @@ def test_unseen_networks_within_a_percent_from_noisy_data(mobile, staircase):
     assert 0.005 < model.left_out_error < 0.02
 
 
+def test_a_runtime_that_repacks_channels_between_layers_is_learnt(mobile, device):
+    layers = [layer for layer in mobile.layers if layer.kind in ("conv", "linear")]
+
+    def truth(widths):
+        counts = [(layer.fan_in(widths), layer.outputs(widths)) for layer in layers]
+        repacked = sum((read % 16 == 0) != (written % 16 == 0) for read, written in counts)
+        return _truth(mobile, device, widths) * (1 + 0.03 * repacked)
+
+    seen, unseen = design(mobile, 80, 0), design(mobile, 100, 1)
+    model = NetworkModel(mobile)
+    model.fit(seen, _noisy(truth(seen), 0.005))
+    error = np.abs(model.estimate(unseen)[0] / truth(unseen) - 1)
+    assert error.mean() < 0.02
+
+
 @pytest.mark.parametrize("field", ["energy_mj", "memory_mb"])
 def test_other_resources(mobile, device, field):
     seen, unseen = design(mobile, 64, 0), design(mobile, 100, 1)

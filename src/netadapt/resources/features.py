@@ -1,7 +1,8 @@
 """What a network's cost may depend on, as columns computed from its widths (DESIGN section 8).
 
-Network-wide columns, columns per layer (identical layers share them) and smooth columns per layer that stand for a
-radial kernel; one vectorised expression over thousands of width vectors. Used by `network_model.py`.
+Network-wide columns, columns per layer (identical layers share them), smooth columns per layer that stand for a
+radial kernel, and how layers can pack their channels; one vectorised expression over thousands of width vectors. Used
+by `network_model.py`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ WEIGHTS, ACTIVATIONS, PEAK, MACS = 4, 5, 6, 7
 _THIN = slice(8, None)
 _ORDER = 3  # smooth columns are products of eigenfunctions whose orders add up to at most this
 _PAIRS = [(i, j) for i in range(_ORDER + 1) for j in range(_ORDER + 1 - i) if i + j]
+_PACKS = (4, 8, 16)  # so many channels side by side are one piece to some runtimes, where a layer's number allows it
+_PACKINGS = (len(_PACKS) + 1) ** 2  # pairs of how channels are packed, read and written
+_PACKABLE = np.sum([np.arange(max(_PACKS)) % pack == 0 for pack in _PACKS], axis=0)  # by the number of channels
 
 
 class Features:
@@ -62,7 +66,7 @@ class Features:
         self._planes = _Planes(planes, shares, steps, basis)
         self._lines = _Lines(lines, shares, steps, basis, [bool(np.any(x.fan_in.coefficients)) for x in layers])
         self._norms = self._original_values(original)
-        sizes = [*[1] * len(NETWORK_COLUMNS), *self._planes.sizes, *self._lines.sizes, *[1] * self._blocks]
+        sizes = [*[1] * len(NETWORK_COLUMNS), *self._planes.sizes, *self._lines.sizes, _PACKINGS, *[1] * self._blocks]
         self.block_of_column = np.repeat(np.arange(len(sizes)), sizes)
         self.blocks = len(sizes)
 
@@ -81,7 +85,8 @@ class Features:
         steps = _steps(sums, self.vector), _steps(outputs, self.vector)
         # where whole blocks can go, the share of the layers that are there: each takes some time of its own
         there = [self._counts.there(widths).mean(axis=0, keepdims=True, dtype=np.float32)] * self._blocks
-        return np.concatenate([wide, *self._planes(*steps), *self._lines(*steps), *there]).T, position.T
+        columns = [wide, *self._planes(*steps), *self._lines(*steps), _packings(sums, outputs), *there]
+        return np.concatenate(columns).T, position.T
 
     def by_layer(self, widths: Integers) -> dict[str, Floats]:
         """Return what each layer adds to the network-wide columns, ``(len(NETWORK_COLUMNS),)`` by its name.
@@ -274,6 +279,20 @@ class _Activations:
         elements = (self._matrix @ widths.astype(np.float32) + self._constants) * self._sizes
         elements[(self._gates >= 0) & (widths[self._gates] == 0)] = 0.0
         return dict(zip(self._names, map(float, elements), strict=True))
+
+
+def _packings(sums: Floats, outputs: Floats) -> Floats:
+    """Return the shares of the layers ``(_PACKINGS, m)`` by how their channels can be packed, read and written.
+
+    A runtime that packs channels (ncnn: by 16, else by 8, else by 4) runs other code for every such pair, and repacks
+    between layers that disagree. Layers that are gone count as none.
+    """
+    layers, m = sums.shape
+    read, written = (_PACKABLE[counts.astype(np.int64) % len(_PACKABLE)] for counts in (sums, outputs))
+    pair = (len(_PACKS) + 1) * read + written + _PACKINGS * np.arange(m)
+    weights = (outputs > 0) / max(layers, 1)
+    shares = np.bincount(pair.ravel(), weights=weights.ravel(), minlength=_PACKINGS * m)
+    return np.asarray(shares.reshape(m, _PACKINGS).T, dtype=np.float32)
 
 
 def _gates(layers: Sequence[Layer]) -> Integers:
