@@ -129,7 +129,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 }
 #: the methods that inherit no weights
 FROM_NOTHING = ("from-scratch", "one-shot-retrained")
-#: the methods whose final networks are trained as long as all that came before theirs, see `_length`
+#: the methods whose final networks are trained as long as a start network and the others after it, see `_length`
 _TRAINED_LONG = (*FROM_NOTHING, "one-shot-long")
 MAIN = ("uniform", "one-shot", "netadapt", "from-scratch")
 FAITHFUL = tuple(name for name in METHODS if name.startswith("faithful-"))
@@ -153,10 +153,10 @@ def _cells(
     methods: Iterable[str],
     *,
     seeds: Iterable[int] = SEEDS,
-    budgets: Mapping[str, Sequence[str]] | Sequence[str] = _BUDGETS,
+    budgets: Sequence[str] = (),
 ) -> list[Cell]:
-    """Return all combinations; seeds change last, so that the first of all stand early."""
-    asked = [(s, b) for s in setups for b in (budgets[s] if isinstance(budgets, Mapping) else budgets)]
+    """Return all combinations, of each set-up's own budgets if none are given; seeds change last: first ones early."""
+    asked = [(setup, budget) for setup in setups for budget in budgets or _BUDGETS[setup]]
     return [Cell(setup, method, budget, seed) for seed, (setup, budget), method in product(seeds, asked, methods)]
 
 
@@ -230,13 +230,11 @@ def config(cell: Cell, places: Places = PLACES) -> RunConfig:
 def _length(cell: Cell, base: RunConfig) -> dict[str, float]:
     """Return how long a network is trained from scratch: as long as the start network and the others after it, *here*.
 
-    ``one-shot-long`` is trained as long as from-scratch, from the weights that one-shot inherits: who has a trained
-    network and so much time may do either.
-
     That is a fair length on set-ups (b) alone, whose start networks the project trains itself. On (a) and (c) they come
     pretrained (on ImageNet; as finished ResNets), and what they saw before is not made up for: from-scratch sees far
     less data there, and a lead over it may be due to that alone. Where the set-up distils, the start network teaches
-    from-scratch too: it is not without help of a trained network.
+    from-scratch too: it is not without help of a trained network. ``one-shot-long`` is trained as long, from the
+    weights that one-shot inherits: who has a trained network and so much time may do either.
 
     Args:
         cell: whose.

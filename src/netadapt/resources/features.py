@@ -83,10 +83,10 @@ class Features:
         wide = self._network_wide(widths, sums, outputs) / self._norms[:, None]
         position = np.log(np.maximum(wide[[MACS, WEIGHTS, ACTIVATIONS]], 1e-9))
         steps = _steps(sums, self.vector), _steps(outputs, self.vector)
+        packings = _packings(sums, outputs, self._counts.there(widths))
         # where whole blocks can go, the share of the layers that are there: each takes some time of its own
-        there = [self._counts.there(widths).mean(axis=0, keepdims=True, dtype=np.float32)] * self._blocks
-        columns = [wide, *self._planes(*steps), *self._lines(*steps), _packings(sums, outputs), *there]
-        return np.concatenate(columns).T, position.T
+        there = [packings.sum(axis=0, keepdims=True)] * self._blocks
+        return np.concatenate([wide, *self._planes(*steps), *self._lines(*steps), packings, *there]).T, position.T
 
     def by_layer(self, widths: Integers) -> dict[str, Floats]:
         """Return what each layer adds to the network-wide columns, ``(len(NETWORK_COLUMNS),)`` by its name.
@@ -281,18 +281,17 @@ class _Activations:
         return dict(zip(self._names, map(float, elements), strict=True))
 
 
-def _packings(sums: Floats, outputs: Floats) -> Floats:
+def _packings(sums: Floats, outputs: Floats, there: NDArray[np.bool_]) -> Floats:
     """Return the shares of the layers ``(_PACKINGS, m)`` by how their channels can be packed, read and written.
 
     A runtime that packs channels (ncnn: by 16, else by 8, else by 4) runs other code for every such pair, and repacks
-    between layers that disagree. Layers that are gone count as none.
+    between layers that disagree. Only layers that are ``there`` count.
     """
     layers, m = sums.shape
     read, written = (_PACKABLE[counts.astype(np.int64) % len(_PACKABLE)] for counts in (sums, outputs))
     pair = (len(_PACKS) + 1) * read + written + _PACKINGS * np.arange(m)
-    weights = (outputs > 0) / max(layers, 1)
-    shares = np.bincount(pair.ravel(), weights=weights.ravel(), minlength=_PACKINGS * m)
-    return np.asarray(shares.reshape(m, _PACKINGS).T, dtype=np.float32)
+    found = np.bincount(pair[there], minlength=_PACKINGS * m).reshape(m, _PACKINGS).T
+    return np.asarray(found / max(layers, 1), dtype=np.float32)
 
 
 def _gates(layers: Sequence[Layer]) -> Integers:
