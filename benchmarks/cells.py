@@ -112,6 +112,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "one-shot-retrained": _RETRAINED,
     "one-shot-long": _ONE_SHOT,  # but for how long it is tuned: see `_length`
     "one-shot-exchange": {**_ONE_SHOT, "search.exchanges": 64},
+    "one-shot-curves-250": {**_ONE_SHOT, "search.curve_images": 250},
     # search cost: every proposal is tuned, as in the paper, for so many images
     **{f"faithful-{n}": {"search.mode": "faithful", "training.short_term.images": n} for n in (320, 960, 2880)},
     # ablations
@@ -137,7 +138,7 @@ ABLATIONS = tuple(METHODS)[tuple(METHODS).index("netadapt-short-0") :]
 SEEDS = (0, 1, 2)
 
 
-_A, _C = "mobilenet_v1_tiny_imagenet", "resnet56_cifar10"
+_A, _C, _R20 = "mobilenet_v1_tiny_imagenet", "resnet56_cifar10", "resnet20_cifar10"
 _B = ("mobilenet_v1_cifar10", "mobilenet_v2_cifar10")
 #: what each set-up is asked for; under 1.5 times the smallest network's latency a budget says nothing
 _BUDGETS: Mapping[str, Sequence[str]] = {
@@ -170,7 +171,7 @@ def _with_ends(cells: Sequence[Cell]) -> list[Cell]:
 CELLS: tuple[Cell, ...] = (
     *_with_ends(_cells([_A], MAIN)),
     *_cells([_A], [OWN_WEIGHTS], seeds=[0], budgets=tuple(NARROW)),
-    *_cells(_B[:1], FAITHFUL, budgets=["20%"]),
+    *_with_ends(_cells([_R20], ("one-shot-curves-250", *FAITHFUL, "one-shot"), budgets=["70%"])),
     *_with_ends(_cells(_B, MAIN)),
     *_cells([_A], ["one-shot-exchange"], budgets=["25%"]),
     *_cells(_B, ["one-shot-long", "one-shot-retrained", "one-shot-exchange"]),
@@ -182,7 +183,8 @@ CELLS: tuple[Cell, ...] = (
     *_cells(_B, TORCH_PRUNING),
     *_cells(_B[1:], ["one-shot-blocks"]),  # MobileNetV1 has no residual blocks
     *_cells([_A], MAIN, budgets=["40%"]),
-    *_with_ends(_cells(["resnet20_cifar10", "resnet32_cifar10"], ("one-shot", "netadapt"), seeds=[0], budgets=["70%"])),
+    *_cells([_R20], ["netadapt"], seeds=[0], budgets=["70%"]),
+    *_with_ends(_cells(["resnet32_cifar10"], ("one-shot", "netadapt"), seeds=[0], budgets=["70%"])),
     *_cells(_B[:1], ABLATIONS, seeds=[0], budgets=["20%"]),
 )
 

@@ -83,7 +83,7 @@ def prune_to(
     def share_at(ratio: float) -> float:
         if should_stop():
             raise Interrupted("the search for the ratio was stopped; it begins anew")
-        return _share(measured(at(ratio)))
+        return measured(at(ratio)).sentinel_ratio
 
     if not kept.is_file():
         ratio = _ratio(budget, share_at)
@@ -105,10 +105,6 @@ def _ratio(budget: float, share_at: Callable[[float], float]) -> float:
     if not within:
         raise BudgetUnreachable(f"Torch-Pruning at a ratio of {high:.3f} is slower than {budget:.0%} of the original")
     return max(within, key=lambda ratio: within[ratio])
-
-
-def _share(measurement: Measurement) -> float:
-    return 1.0 if measurement.ratio is None else measurement.ratio
 
 
 def _gradients(model: nn.Module, task: Task, seed: int) -> tuple[Gradients, int]:

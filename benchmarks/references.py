@@ -189,7 +189,7 @@ def _told(found: _Reference, tuning: _Tuning) -> dict[str, Any]:
         ratio, ratio_half_width = 1.0, 0.0  # only the weights differ
     else:
         beside = _beside(base, start, found.model, example_inputs)
-        ratio = 1.0 if beside.ratio is None else beside.ratio
+        ratio = beside.sentinel_ratio
         ratio_half_width = ratio * beside.relative_half_width
     final = _numbers(found.model, example_inputs, task) | {"latency_ms": ratio * alone.median_ms, "ratio": ratio}
     return {

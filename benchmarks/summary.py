@@ -224,7 +224,7 @@ def _cost(setup: Resampled, budget: str) -> dict[str, Any] | None:
 def _cheapest(setup: Resampled, budget: str, faithful: str) -> str | None:
     """Return the product's method with the fewest images of those as accurate as the faithful one."""
     costs: dict[str, float] = {}
-    for method in PRODUCTS:
+    for method in (*PRODUCTS, "one-shot-curves-250"):
         seeds = setup.seeds((method, budget), (faithful, budget))
         if len(seeds) < LEAST_SEEDS:
             continue

@@ -95,7 +95,7 @@ def _numbers(measurement: Measurement) -> dict[str, float]:
 
 
 def _with_ratio(measurement: Measurement) -> dict[str, float]:
-    ratio = 1.0 if measurement.ratio is None else measurement.ratio
+    ratio = measurement.sentinel_ratio
     return _numbers(measurement) | {"ratio": ratio, "ratio_half_width": ratio * measurement.relative_half_width}
 
 

@@ -57,7 +57,26 @@ def test_a_table_becomes_a_recipe_and_no_images_none() -> None:
 
 def test_calibration_has_at_least_the_images_asked_for() -> None:
     tuner = Tuner(Halves(), None, 0, calibration_images=20)
-    assert tuner.calibration_images == 24
+    assert sum(len(batch) for batch in tuner.calibration) == 24
+
+
+def test_every_image_that_a_network_sees_is_counted() -> None:
+    tuner = Tuner(Halves(), None, 0, calibration_images=20)
+    tuner.refresh(net())
+    tuner.score(net())
+    tuner.saw(3)
+    assert tuner.reset() == (0, 24 + 8 + 3)
+    assert tuner.reset() == (0, 0)
+
+
+def test_a_task_that_can_is_asked_for_fewer_images_and_another_one_for_all() -> None:
+    class Parts(Halves):
+        def evaluate_part(self, model: nn.Module, images: int) -> Score:
+            return Score(0.5, 1.0, images)
+
+    for task, count in ((Parts(), 5), (Halves(), 8)):
+        tuner = Tuner(task, None, 0, calibration_images=20)
+        assert tuner.score_part(net(), 5).count == tuner.forward_images == count
     inputs = tuner.calibration_inputs()
     assert [len(given[0]) for given in inputs] == [8, 8, 8]
 

@@ -34,7 +34,7 @@ class Watch:
 
     def __call__(self, model):
         self.seen.append(channels(model))
-        return types.SimpleNamespace(ratio=max(self.least, channels(model) / self.whole))
+        return types.SimpleNamespace(sentinel_ratio=max(self.least, channels(model) / self.whole))
 
 
 def pruned_to(budget, tmp_path, *, watch, task=None, keep=()):

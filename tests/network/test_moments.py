@@ -104,7 +104,7 @@ def test_calibration_leaves_the_module_alone() -> None:
     assert calibration.layers == ("0.weight", "3.weight")
     assert calibration.normalised == {"0.weight"}
     assert count_images(calibration.inputs) == 25
-    assert [len(batch) for batch in calibration.batches()] == [25]
+    assert [len(batch) for batch in calibration.batches(800)] == [25]
     assert [part.training for part in model.modules()] == [True, True, False, True, True]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -126,7 +126,8 @@ def test_inputs_may_be_tuples_and_dicts() -> None:
 
 def test_batches_have_equal_sizes() -> None:
     calibration = Calibration(nn.Linear(3, 2), [torch.randn(210, 3)], images=210)
-    assert [len(batch) for batch in calibration.batches()] == [70, 70, 70]
+    assert [len(batch) for batch in calibration.batches(800)] == [70, 70, 70]
+    assert [len(batch) for batch in calibration.batches(150)] == [75, 75]
 
 
 def test_large_activations_cost_images(monkeypatch: pytest.MonkeyPatch) -> None:

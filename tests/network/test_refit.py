@@ -17,6 +17,7 @@ from netadapt.errors import ConfigError, NonFinite
 from netadapt.network import Network, trace
 from netadapt.network.batch_norm import refresh_batch_norm
 from netadapt.network.importance import LargestNorm
+from netadapt.network.norm_shift import SHIFT_IMAGES
 from netadapt.network.refit import LeastSquaresRefit, refit_sequential
 
 
@@ -69,6 +70,22 @@ def test_redundant_units_go_first_and_the_refit_is_exact(norm: bool) -> None:
     assert not torch.allclose(outputs_of(cut, x), outputs_of(model, x), atol=0.05)
     again = refit_sequential(network, {"0": kept}, None, model, x.split(40), ridge=1e-10)
     assert torch.allclose(outputs_of(again, x), outputs_of(model, x), atol=1e-6)
+
+
+def test_images_that_a_network_sees_are_told() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1))
+    x = torch.randn(300, 3, 2, 2)
+    seen: list[int] = []
+    choice = LeastSquaresRefit(trace(model.eval(), x[:1]), model, [x], saw=seen.append)
+    assert sum(seen) == 300  # what the original makes of them
+    kept = {name: choice.choose(name, 4) for name in ("0", "3")}
+    assert sum(seen) == 600  # the moments of both layers in one pass
+    choice.apply({"0": kept["0"]})
+    assert sum(seen) == 600 + 2 * SHIFT_IMAGES  # statistics before the cut and after it
+    choice.apply({"0": kept["0"]})
+    assert sum(seen) == 600 + 3 * SHIFT_IMAGES
+    choice.apply(kept)
+    assert sum(seen) == 900 + 4 * SHIFT_IMAGES  # re-fitted one after the other
 
 
 def test_removal_costs_are_those_of_explicit_least_squares() -> None:

@@ -85,8 +85,8 @@ def test_the_sentinel_shares_its_sessions(network, tmp_path):
     platform = Spy(noise=0.01)
     first, original = measure(platform, files, sentinel=files[1])
     assert len(platform.order) == 10
-    assert original.ratio is None
-    assert first.ratio == pytest.approx(first.median_ms / original.median_ms)
+    assert original.ratio is None and original.sentinel_ratio == 1.0
+    assert first.ratio == first.sentinel_ratio == pytest.approx(first.median_ms / original.median_ms)
 
 
 def test_nothing_to_measure():

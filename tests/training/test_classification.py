@@ -10,11 +10,11 @@ from torch import nn
 from netadapt.errors import DataError, NonFinite
 from netadapt.training.classification import Classification, evaluate_images, stratified_split
 from netadapt.training.images import SYMMETRIC, Augment, ImageStore
-from netadapt.training.task import Task
+from netadapt.training.task import PartlyEvaluated, Task
 
 
 def test_it_is_a_task(task):
-    assert isinstance(task, Task)
+    assert isinstance(task, Task) and isinstance(task, PartlyEvaluated)
 
 
 def test_the_selection_split_is_stratified_and_never_trained_on(task):
@@ -116,6 +116,15 @@ def test_evaluation_in_parts_equals_evaluation_at_once(store, network):
     logits = model(SYMMETRIC(images.pixels))
     assert score.metric == pytest.approx((logits.argmax(1) == images.labels).float().mean().item())
     assert score.loss == pytest.approx(F.cross_entropy(logits, images.labels).item(), rel=1e-5)
+
+
+def test_a_part_of_the_selection_split_is_the_same_for_all_and_of_all_classes(task, network):
+    model = network().eval()
+    part = task.evaluate_part(model, 6)
+    assert part.count == 6 and part == task.evaluate_part(model, 6)
+    every = task.selection_indices[[0, 3, 6, 8, 11, 14]]
+    assert part == evaluate_images(model, task.train, task.normalisation, every)
+    assert task.evaluate_part(model, 15) == task.evaluate_part(model, 99) == task.evaluate(model, "selection")
 
 
 def test_outputs_that_are_not_finite_fail_the_network_not_the_run(task, network):

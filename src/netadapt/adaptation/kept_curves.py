@@ -20,7 +20,7 @@ from netadapt.resources.samples import Record, SampleFile
 from netadapt.training.task import Score
 
 #: to be raised whenever re-fit, choice of filters, surgery, refreshed statistics or `loss_curve` give other losses
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

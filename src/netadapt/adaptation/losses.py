@@ -12,6 +12,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from torch import nn
+
 from netadapt.adaptation.kept_curves import KeptCurve, KeptCurves
 from netadapt.adaptation.store import Store
 from netadapt.adaptation.tuning import Tuner
@@ -22,6 +24,7 @@ from netadapt.network.importance import FilterChoice
 from netadapt.network.structure import ChannelGroup
 from netadapt.proposals import Vector
 from netadapt.runs.settings import SearchSection
+from netadapt.training.task import Score
 
 log = logging.getLogger("netadapt")
 #: progress is told after so many whole networks
@@ -60,7 +63,7 @@ class UntunedLosses:
             return {name: LossCurve.read(curve) for name, curve in known["curves"].items()}
         began, groups = time.monotonic(), self._network.groups
         self._tuner.reset()
-        start = self._tuner.score(self._network.model)
+        start = self._score_part(self._network.model)
         self._filters.prepare(self._network.model)
         # by norm a task that the network's inputs cannot be read off works too
         inputs = self._tuner.calibration_inputs() if self._search.filters == "refit" else None
@@ -96,9 +99,12 @@ class UntunedLosses:
         """Measure the curve of a group; its images are counted in what is returned, not by the tuner."""
         began, tuner = time.monotonic(), self._tuner
         before = tuner.forward_images
-        curve = loss_curve(group, widths, self._filters, lambda model: tuner.score(model).loss, start)
+        curve = loss_curve(group, widths, self._filters, lambda model: self._score_part(model).loss, start)
         images, tuner.forward_images = tuner.forward_images - before, before
-        return KeptCurve(curve, images + len(widths) * tuner.calibration_images, time.monotonic() - began)
+        return KeptCurve(curve, images, time.monotonic() - began)
+
+    def _score_part(self, model: nn.Module) -> Score:
+        return self._tuner.score_part(model, self._search.curve_images)
 
     def whole(self, widths: Vector) -> float:
         """Return the loss of the network of some widths ``(groups,)``; ``inf`` where it is not finite."""
@@ -119,7 +125,7 @@ class UntunedLosses:
         except NonFinite as error:
             log.warning("a network whose loss is not finite is left out: %s", error)
             loss = math.inf
-        images, tuner.forward_images = tuner.forward_images - before + tuner.calibration_images, before
+        images, tuner.forward_images = tuner.forward_images - before, before
         told = loss if math.isfinite(loss) else None
         self._store.record("exchange", {"widths": widths.tolist(), "loss": told, "forward_images": images})
         return math.inf if told is None else told

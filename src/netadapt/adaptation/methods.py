@@ -90,4 +90,4 @@ def filter_choice(config: RunConfig, network: Network, tuner: Tuner) -> FilterCh
     if config.search.filters == "norm":
         return LargestNorm(network, tuner.refresh)
     images = config.search.calibration_images
-    return LeastSquaresRefit(network, network.model, tuner.calibration_inputs(), images=images)
+    return LeastSquaresRefit(network, network.model, tuner.calibration_inputs(), images=images, saw=tuner.saw)

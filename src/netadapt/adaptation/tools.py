@@ -87,7 +87,6 @@ class SearchTools:
     def choose_which_filters(self, net: Step, proposals: Sequence[Proposal], tightened: str) -> Iterator[Candidate]:
         """Yield the networks to be tuned: all of them in faithful mode, the most promising ones in fast mode."""
         self.filters.prepare(self._source(net))
-        self.tuner.forward_images += self.tuner.calibration_images
         if self.search.mode == "faithful":
             for proposal in proposals:
                 yield Candidate(proposal, self._simplify(net, proposal), net.score)
@@ -153,7 +152,6 @@ class SearchTools:
     def _simplify(self, net: Step, proposal: Proposal) -> nn.Module:
         """ChooseWhichFilters: shrink the groups of ``proposal``; weights and statistics follow."""
         kept = {group: self.filters.choose(group, proposal.widths[group]) for group in proposal.groups}
-        self.tuner.forward_images += self.tuner.calibration_images
         return self.filters.apply(kept)
 
     def _contenders(self, net: Step, proposals: Sequence[Proposal], tightened: str) -> list[Candidate]:

@@ -18,7 +18,7 @@ from netadapt.platforms import measuring_lock
 from netadapt.runs.settings import Recipe as Section
 from netadapt.training.loop import Recipe, fine_tune
 from netadapt.training.prepare import calibration_batches
-from netadapt.training.task import Score, Split, Task
+from netadapt.training.task import PartlyEvaluated, Score, Split, Task
 
 Progress = Callable[[int, float], None]
 
@@ -65,7 +65,6 @@ class Tuner:
         self.training_images = 0
         self.forward_images = 0
         self.calibration = list(calibration_batches(task, calibration_images, derived_seed(seed, "calibration")))
-        self.calibration_images = sum(task.size(batch) for batch in self.calibration)
 
     def calibration_inputs(self) -> list[Any]:
         """Return the calibration batches as a network is fed them."""
@@ -74,12 +73,25 @@ class Tuner:
     def refresh(self, model: nn.Module) -> None:
         """Re-estimate the batch-norm statistics of ``model``, which surgery has moved."""
         refresh_batch_norm(model, self.calibration, self.task.forward)
+        self.saw(sum(self.task.size(batch) for batch in self.calibration))
 
     def score(self, model: nn.Module, split: Split = "selection") -> Score:
         """Return the score of ``model`` on a split."""
         score = self.task.evaluate(model, split)
-        self.forward_images += score.count or 0
+        self.saw(score.count or 0)
         return score
+
+    def score_part(self, model: nn.Module, images: int) -> Score:
+        """Return the score of ``model`` on so many images of the selection split, or on all where the task has to."""
+        if not isinstance(self.task, PartlyEvaluated):
+            return self.score(model)
+        score = self.task.evaluate_part(model, images)
+        self.saw(score.count or 0)
+        return score
+
+    def saw(self, images: int) -> None:
+        """Count images that a network has seen without being trained on them."""
+        self.forward_images += images
 
     def tune(
         self,

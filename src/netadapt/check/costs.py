@@ -87,7 +87,7 @@ def take_measurements(network: Network, platform: Platform, rows: Sequence[Row],
         session_s = (time.monotonic() - began) / (sessions * (len(rows) + 1))
     filled = []
     for row, measured in zip(rows, others, strict=True):
-        ratio = 1.0 if measured.ratio is None else measured.ratio
+        ratio = measured.sentinel_ratio
         scale = ratio * reference.median_ms / measured.median_ms
         filled.append(
             replace(

@@ -8,6 +8,7 @@ from netadapt.adaptation.limits import excess_noise, schedules
 from netadapt.adaptation.metering import Metering
 from netadapt.budget import Budget
 from netadapt.check.speed import Speed
+from netadapt.network.norm_shift import SHIFT_IMAGES
 from netadapt.resources.rounds import RoundsProtocol
 from netadapt.resources.yardsticks import yardsticks
 from netadapt.runs.settings import LongTerm, SearchSection, ShortTerm
@@ -101,9 +102,8 @@ def _iteration(
     groups = len(metering.network.groups)
     contenders = min(search.contenders, groups)
     selection = _selection_images(speed, task)
-    forward_images = (
-        search.calibration_images + groups * (search.calibration_images + selection) + contenders * selection
-    )
+    refreshed = SHIFT_IMAGES if search.filters == "refit" else search.calibration_images
+    forward_images = search.calibration_images + groups * (refreshed + selection) + contenders * selection
     training_images = contenders * (ShortTerm().images or 0)
     computing = forward_images / speed.forward + training_images / speed.training + groups * speed.refit_s
     tracks = 1 + len(yardsticks(metering.network))

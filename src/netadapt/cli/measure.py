@@ -36,7 +36,7 @@ def command(
     """
     found = _measure(targets, platform, sessions or (5 if len(targets) == 1 else 11), seconds)
     rows = [
-        asdict(measurement) | {"target": target, "ratio": measurement.ratio or 1.0}
+        asdict(measurement) | {"target": target, "ratio": measurement.sentinel_ratio}
         for target, measurement in zip(targets, found, strict=True)
     ]
     for row, measurement in zip(rows[1:], found[1:], strict=True):

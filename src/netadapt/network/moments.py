@@ -137,9 +137,9 @@ class Calibration:
         self.layers = tuple(dict.fromkeys(name for name, _ in self._targets))
         self.normalised = frozenset(watch.normalised)
 
-    def batches(self) -> list[Any]:
-        """Return the images in batches of equal size, 100 or a little less."""
-        count = count_images(self.inputs)
+    def batches(self, images: int) -> list[Any]:
+        """Return at most so many of the images, in batches of equal size, 100 or a little less."""
+        count = min(images, count_images(self.inputs))
         parts = -(-count // 100)
         edges = [count * part // parts for part in range(parts + 1)]
         return [_slice(self.inputs, start, stop) for start, stop in pairwise(edges)]

@@ -21,6 +21,8 @@ from netadapt.network.network import Network
 
 # A variance that a cut changes more than so many times is taken afresh: its old value says nothing.
 _LARGEST_RATIO = 100.0
+#: images that tell the difference well enough
+SHIFT_IMAGES = 200
 
 
 class NormShift:

@@ -19,9 +19,9 @@ from netadapt.errors import NonFinite
 from netadapt.network.contractions import Contraction, Watch
 from netadapt.network.elimination import System, removal_order
 from netadapt.network.importance import Places, check_width, parameters_there, rank_by_norm
-from netadapt.network.moments import Calibration, Finished, Moments, dense_weights, run
+from netadapt.network.moments import Calibration, Finished, Moments, count_images, dense_weights, run
 from netadapt.network.network import Network
-from netadapt.network.norm_shift import NormShift
+from netadapt.network.norm_shift import SHIFT_IMAGES, NormShift
 
 _log = logging.getLogger("netadapt")
 # Moments of several layers are gathered in one pass over the images as long as they take less than this.
@@ -51,17 +51,28 @@ class LeastSquaresRefit:
         images: how many to use at most.
         ridge: of the least squares, relative to the mean diagonal of the inputs' covariance; it pulls towards the
             weights as they are, and grows where samples are few.
+        saw: told how many images a network has just seen, whenever one has.
 
     Raises:
         DataError: fewer than two images.
     """
 
     def __init__(
-        self, network: Network, original: nn.Module, batches: Iterable[Any], *, images: int = 800, ridge: float = 1e-2
+        self,
+        network: Network,
+        original: nn.Module,
+        batches: Iterable[Any],
+        *,
+        images: int = 800,
+        ridge: float = 1e-2,
+        saw: Callable[[int], None] = lambda images: None,
     ) -> None:
         self._network = network
         self._calibration = Calibration(original, batches, images=images)
         self._ridge = ridge
+        self._saw = saw
+        self._images = count_images(self._calibration.inputs)
+        saw(self._images)
         self.prepare(original)
 
     def prepare(self, module: nn.Module) -> None:
@@ -107,8 +118,11 @@ class LeastSquaresRefit:
             NonFinite: activations or the new weights are not finite.
         """
         if self._shift is None:
-            self._shift = NormShift(self._network, self._module, self._calibration.batches())
+            self._shift = NormShift(self._network, self._module, self._calibration.batches(SHIFT_IMAGES))
+            self._saw(min(SHIFT_IMAGES, self._images))
+        self._saw(min(SHIFT_IMAGES, self._images))
         if len(kept) > 1:
+            self._saw(self._images)
             return _refit_in_order(self._network, kept, self._module, self._calibration, self._ridge, self._shift)
         module = self._network.shrink(kept, weights_of=self._module)
         places, there = Places(self._network, module), parameters_there(module)
@@ -171,6 +185,7 @@ class LeastSquaresRefit:
                 if name in consumers or size < _MOMENT_BYTES:
                     wanted[name] = weight
             self._layers = _gather_layers(self._module, self._places, self._calibration, wanted)
+            self._saw(self._images)
             self._asked = set(wanted)
         return [name for name in consumers if name in self._layers]
 
@@ -205,7 +220,7 @@ def refit_sequential(
     """
     calibration = Calibration(original, batches, images=images)
     source = network.model if weights_of is None else weights_of
-    shift = NormShift(network, source, calibration.batches())
+    shift = NormShift(network, source, calibration.batches(SHIFT_IMAGES))
     return _refit_in_order(network, kept, source, calibration, ridge, shift)
 
 

@@ -115,6 +115,11 @@ class Measurement:
     yardsticks_ms: tuple[float, ...] = ()
 
     @property
+    def sentinel_ratio(self) -> float:
+        """Return the ratio to the sentinel of the window: 1 for the sentinel itself and whatever is its file."""
+        return 1.0 if self.ratio is None else self.ratio
+
+    @property
     def relative_half_width(self) -> float:
         """Return the half-width of the interval relative to the median."""
         return self.half_width_ms / self.median_ms

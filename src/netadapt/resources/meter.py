@@ -223,8 +223,7 @@ class Meter:
         now_ms = tuple(found.median_ms for found in measured[len(artifacts) :])
         # A module whose file is the original's shared its sessions and came back without a ratio.
         return [
-            replace(found, ratio=1.0 if found.ratio is None else found.ratio, yardsticks_ms=now_ms)
-            for found in measured[: len(artifacts)]
+            replace(found, ratio=found.sentinel_ratio, yardsticks_ms=now_ms) for found in measured[: len(artifacts)]
         ]
 
     def values_of(self, measurement: Measurement) -> dict[str, float]:
@@ -235,7 +234,7 @@ class Meter:
         """
         values = _values(measurement, self.platform)
         if "latency" in values:
-            now_ms = measurement.yardsticks_ms or (measurement.median_ms / (measurement.ratio or 1.0),)
+            now_ms = measurement.yardsticks_ms or (measurement.median_ms / measurement.sentinel_ratio,)
             values["latency"] = float(on_scale(np.array(values["latency"]), now_ms, self.yardsticks_ms))
         return values
 

@@ -254,6 +254,11 @@ class SearchSection(Section):
         description="one-shot: so many whole networks at the budget are scored, untuned, to find widths of less loss "
         "than the loss curves lead to; 0 for none",
     )
+    curve_images: Positive = Field(
+        default=1000,
+        description="one-shot: images of the selection split on which every group's loss curve is measured; of the "
+        "whole split where the task cannot tell a part of it",
+    )
     calibration_images: Annotated[int, Field(ge=2)] = Field(
         default=800, description="training images for the re-fit and for refreshing batch-norm statistics"
     )

@@ -149,6 +149,16 @@ class Classification:
             return evaluate_images(model, self.test, self.normalisation)
         return evaluate_images(model, self.train, self.normalisation, self.selection_indices)
 
+    def evaluate_part(self, model: nn.Module, images: int) -> Score:
+        """Score ``model`` on at most so many images of the selection split, spread evenly over it.
+
+        Raises:
+            NonFinite: the outputs are NaN or infinite.
+        """
+        count = len(self.selection_indices)
+        every = torch.linspace(0, count - 1, min(images, count)).round().long()
+        return evaluate_images(model, self.train, self.normalisation, self.selection_indices[every])
+
     def check(self, model: nn.Module, example_inputs: Any = None) -> None:
         """Refuse a network that this task cannot train, before anything is started.
 

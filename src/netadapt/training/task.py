@@ -57,3 +57,15 @@ class Task(Protocol):
     def evaluate(self, model: nn.Module, split: Split) -> Score:
         """Score ``model`` (put in eval mode for the time) on a split."""
         ...
+
+
+@runtime_checkable
+class PartlyEvaluated(Protocol):
+    """What a task may offer besides: a score on fewer images, where hundreds of scores are needed and none decides.
+
+    One-shot asks for it (``[search] curve_images``); of a task without it, it uses the whole selection split.
+    """
+
+    def evaluate_part(self, model: nn.Module, images: int) -> Score:
+        """Score ``model`` on at most so many images of the selection split, always the same ones."""
+        ...
