@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from netadapt.adaptation.preparation import build_task, python_config, structure_of
+from netadapt.adaptation.preparation import build_task, python_config, structure_of, warn_if_seen
 from netadapt.budget import Budget
 from netadapt.errors import BudgetError, ConfigError, DataError
 from netadapt.models import resolve_model
 from netadapt.runs.config import make_config
+from netadapt.training.task import Score
 
 
 def config_of(budget: Any = "50%", **given: Any) -> Any:
@@ -74,3 +75,20 @@ def test_a_task_gets_the_resolution_of_the_network_and_must_fit_it() -> None:
     model, example = resolve_model("mobilenet_v1?width=0.25&resolution=32&classes=7")
     with pytest.raises(DataError, match=r"the task has 10 classes: set classes = 10 under \[model\]"):
         structure_of(config, model, example, task)
+
+
+@pytest.mark.parametrize(
+    ("selection", "test", "warned"),
+    [
+        (Score(0.999, 0.01, 2000), Score(0.916, 0.4, 5000), True),
+        (Score(0.93, 0.2, 2000), Score(0.916, 0.4, 5000), False),  # no worse than usual
+        (Score(0.98, 0.2, 50), Score(0.92, 0.4, 50), False),  # may be chance
+        (Score(0.80, 0.2, name="mIoU", standard_error=0.01), Score(0.70, 0.4, standard_error=0.01), True),
+        (Score(0.85, 0.2, 2000), Score(0.92, 0.4, 5000), False),
+    ],
+)
+def test_a_selection_split_that_the_network_has_been_trained_on_is_told(
+    selection: Score, test: Score, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_if_seen(selection, test)
+    assert [selection.name in message for message in caplog.messages] == [True] * warned

@@ -65,6 +65,7 @@ def test_every_image_that_a_network_sees_is_counted() -> None:
     tuner.refresh(net())
     tuner.score(net())
     tuner.saw(3)
+    tuner.refresh(nn.Sequential(nn.Linear(4, 1)))  # has no statistics: sees no image
     assert tuner.reset() == (0, 24 + 8 + 3)
     assert tuner.reset() == (0, 0)
 

@@ -48,7 +48,9 @@ def test_a_variance_that_says_nothing_is_taken_afresh() -> None:
     for module in (alive, fresh):
         with torch.no_grad():
             module[0].weight[1] = 1
-    NormShift(network, model, [x]).apply(alive)
+    shift = NormShift(network, model, [x])
+    shift.apply(alive)
+    assert shift.images == 50
     refresh_batch_norm(fresh, [x])
     assert torch.allclose(alive[1].running_var[1], fresh[1].running_var[1])
 
@@ -56,5 +58,7 @@ def test_a_variance_that_says_nothing_is_taken_afresh() -> None:
 def test_networks_without_norms_are_left_alone(network_of: Callable[[str], Network]) -> None:
     network = network_of("vgg")
     module = network.shrink({})
-    NormShift(network, network.model, []).apply(module)  # not even a batch is asked for
+    shift = NormShift(network, network.model, [])
+    shift.apply(module)  # not even a batch is asked for
+    assert shift.images == 0
     assert all(torch.equal(v, module.state_dict()[k]) for k, v in network.model.state_dict().items())

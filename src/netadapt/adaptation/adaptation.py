@@ -18,7 +18,14 @@ from torch import nn
 
 from netadapt.adaptation import finish, limits, methods
 from netadapt.adaptation.metering import Metering
-from netadapt.adaptation.preparation import build_model, build_task, python_config, start_network, structure_of
+from netadapt.adaptation.preparation import (
+    build_model,
+    build_task,
+    python_config,
+    start_network,
+    structure_of,
+    warn_if_seen,
+)
 from netadapt.adaptation.store import Listener, Store
 from netadapt.adaptation.tools import SearchTools
 from netadapt.adaptation.tuning import Tuner
@@ -262,6 +269,7 @@ class Adaptation:
         self.network.model.load_state_dict(prepared.state_dict())
         self.tuner = self._tuner()
         selection, test = self.tuner.score(self.network.model), self.tuner.score(self.network.model, "test")
+        warn_if_seen(selection, test)
         self.store.keep_variant(START, self.network.model, measurement)
         self.folder.write_json(ENVIRONMENT, dict(measurement.environment))
         initial: dict[str, Any] = {"resources": dict(resources), "measurement": asdict(measurement)}

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import copy
+import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from netadapt.adaptation.finish import standard_error
 from netadapt.adaptation.tuning import recipe_of
 from netadapt.budget import UNITS, Budget
 from netadapt.errors import BudgetError, ConfigError, did_you_mean
@@ -31,10 +34,14 @@ from netadapt.runs.settings import (
 )
 from netadapt.training.datasets import resolve_task
 from netadapt.training.prepare import check_fit, prepare, replace_head
-from netadapt.training.task import Task
+from netadapt.training.task import Score, Task
+
+log = logging.getLogger("netadapt")
 
 #: source of the model and the task of a run that was started from Python; no command can rebuild these
 FROM_PYTHON = "python:"
+#: so much better on the selection split than on test is a network that has been trained on the former
+_SUSPICIOUS_GAP = 0.05
 
 _SECTIONS: Mapping[str, type[Section]] = {
     "search": SearchSection,
@@ -163,3 +170,22 @@ def start_network(
         should_stop=should_stop,
         checkpoint=checkpoint,
     )
+
+
+def warn_if_seen(selection: Score, test: Score) -> None:
+    """Warn of a selection split that the start network has been trained on; nobody is forced to have other images.
+
+    Args:
+        selection: of the start network.
+        test: of the same network.
+    """
+    errors = [standard_error(score) or 0.0 for score in (selection, test)]
+    if selection.metric - test.metric > max(_SUSPICIOUS_GAP, 3 * math.hypot(*errors)):
+        log.warning(
+            "the start network reaches %.1f %% (%s) on the selection split and %.1f %% on test: it has probably been "
+            "trained on those images, and cuts look better on them than they are; if you have images that it has not "
+            "seen, train and select on those, otherwise a larger selection under [task] helps",
+            100 * selection.metric,
+            selection.name,
+            100 * test.metric,
+        )

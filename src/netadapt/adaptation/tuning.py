@@ -72,8 +72,12 @@ class Tuner:
 
     def refresh(self, model: nn.Module) -> None:
         """Re-estimate the batch-norm statistics of ``model``, which surgery has moved."""
-        refresh_batch_norm(model, self.calibration, self.task.forward)
-        self.saw(sum(self.task.size(batch) for batch in self.calibration))
+
+        def forward(model: nn.Module, batch: Any) -> Any:
+            self.saw(self.task.size(batch))
+            return self.task.forward(model, batch)
+
+        refresh_batch_norm(model, self.calibration, forward)
 
     def score(self, model: nn.Module, split: Split = "selection") -> Score:
         """Return the score of ``model`` on a split."""

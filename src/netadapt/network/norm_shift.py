@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from netadapt.network.batch_norm import refresh_batch_norm
 from netadapt.network.importance import Places
+from netadapt.network.moments import count_images
 from netadapt.network.network import Network
 
 # A variance that a cut changes more than so many times is taken afresh: its old value says nothing.
@@ -33,6 +34,9 @@ class NormShift:
         reference: a version of it whose statistics are good; left as it is.
         batches: inputs, a few hundred images in all.
 
+    Attributes:
+        images: that each version of the reference sees, and it itself has seen; none where it has no such statistics.
+
     Raises:
         NonFinite: activations are not finite.
     """
@@ -46,6 +50,7 @@ class NormShift:
             refreshed = copy.deepcopy(reference)
             refresh_batch_norm(refreshed, batches)
             self._before = _statistics(refreshed)
+        self.images = sum(count_images(batch) for batch in batches) if self._before else 0
 
     def apply(self, module: nn.Module) -> None:
         """Set the statistics of ``module``, a smaller version whose norms still have the reference's, in place.

@@ -119,8 +119,8 @@ class LeastSquaresRefit:
         """
         if self._shift is None:
             self._shift = NormShift(self._network, self._module, self._calibration.batches(SHIFT_IMAGES))
-            self._saw(min(SHIFT_IMAGES, self._images))
-        self._saw(min(SHIFT_IMAGES, self._images))
+            self._saw(self._shift.images)
+        self._saw(self._shift.images)
         if len(kept) > 1:
             self._saw(self._images)
             return _refit_in_order(self._network, kept, self._module, self._calibration, self._ridge, self._shift)
