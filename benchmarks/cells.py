@@ -172,6 +172,7 @@ CELLS: tuple[Cell, ...] = (
     *_with_ends(_cells([_A], MAIN)),
     *_cells([_A], [OWN_WEIGHTS], seeds=[0], budgets=tuple(NARROW)),
     *_with_ends(_cells([_R20], ("one-shot-curves-250", *FAITHFUL, "one-shot"), budgets=["70%"])),
+    *_cells(_B[:1], ("one-shot-curves-250", *FAITHFUL), budgets=["20%"]),
     *_with_ends(_cells(_B, MAIN)),
     *_cells([_A], ["one-shot-exchange"], budgets=["25%"]),
     *_cells(_B, ["one-shot-long", "one-shot-retrained", "one-shot-exchange"]),
