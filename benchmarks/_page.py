@@ -64,7 +64,10 @@ _NOTES = (
     "`one-shot-long` fine-tunes one-shot's network, with the weights that it inherits, for as long: the other thing to "
     "do with a trained network and so much time.",
     "`one-shot-blocks` is one-shot that may also remove whole residual blocks; `one-shot-macs` believes that latency "
-    "goes with multiply-accumulates until it has measured.",
+    "goes with multiply-accumulates until it has measured; `one-shot-curves-250` measures its loss curves on 250 "
+    "images. `faithful-320`, `-960` and `-2880` are the paper's search: one group a step, every proposal tuned for so "
+    "many images. Cells of one-shot that took 67,867 search images or more measured their curves on 2,000; since then "
+    "1,000 are the default.",
     "`torch-pruning-l2` and `torch-pruning-taylor` are Torch-Pruning's global pruning by norm and by the Taylor term, "
     "with its own defaults and the same multiple for widths, at the one ratio that hits the budget in measured "
     "milliseconds; then the same fine-tune. On ResNets it prunes inside the blocks alone: it does not follow the "

@@ -27,6 +27,8 @@ from netadapt.files import write_atomic
 REPLICATES, SEED = 2000, 0
 PRODUCTS = ("netadapt", "one-shot")
 BASELINES = ("uniform", "from-scratch")
+#: one-shot with the fewest images that its accuracy has been seen to stand
+FRUGAL = "one-shot-curves-250"
 #: comparisons: the method on the left is our own; that on the right is a baseline, a peer, or differs in one thing
 PAIRS = (
     *((ours, theirs) for theirs in BASELINES for ours in PRODUCTS),
@@ -35,6 +37,8 @@ PAIRS = (
     ("one-shot-blocks", "uniform"),
     ("one-shot-blocks", "one-shot"),
     *((ours, theirs) for theirs in TORCH_PRUNING for ours in PRODUCTS),
+    (FRUGAL, "one-shot"),
+    *((FRUGAL, faithful) for faithful in FAITHFUL),
     ("one-shot-exchange", "uniform"),
     ("one-shot-exchange", "one-shot"),
     ("one-shot-long", "from-scratch"),
@@ -224,7 +228,7 @@ def _cost(setup: Resampled, budget: str) -> dict[str, Any] | None:
 def _cheapest(setup: Resampled, budget: str, faithful: str) -> str | None:
     """Return the product's method with the fewest images of those as accurate as the faithful one."""
     costs: dict[str, float] = {}
-    for method in (*PRODUCTS, "one-shot-curves-250"):
+    for method in (*PRODUCTS, FRUGAL):
         seeds = setup.seeds((method, budget), (faithful, budget))
         if len(seeds) < LEAST_SEEDS:
             continue
