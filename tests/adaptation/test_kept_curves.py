@@ -31,7 +31,7 @@ INPUTS = ((torch.ones(2, 3),),)
 
 
 def kept(model: nn.Module | None = None, inputs: Any = INPUTS, images: int = 2, start: Score = START) -> KeptCurves:
-    return KeptCurves(trace(model or small_net(), IMAGE), inputs, images, start)
+    return KeptCurves(trace(model or small_net(), IMAGE), inputs, images, start, None)
 
 
 def test_a_curve_is_found_again_as_it_was() -> None:

@@ -97,6 +97,17 @@ def test_curves_are_measured_on_as_many_images_as_asked_for(tmp_path: Path) -> N
     assert asked == [33] * (1 + sum(len(curve["widths"]) - 1 for curve in curves["curves"].values()))
 
 
+def test_curves_on_fewer_images_are_other_curves_even_where_the_start_scores_alike(tmp_path: Path) -> None:
+    class Alike(Colours):
+        def evaluate_part(self, model: nn.Module, images: int) -> Score:
+            return Score(1.0, 0.0)
+
+    for images in (20, 30):
+        options = {**QUICK, **ONE_SHOT, "uniform": False, "curve_images": images}
+        adapt(small_net(), IMAGE, Alike(), run=tmp_path / str(images), **options)
+    assert len(list((tmp_path / "cache").glob("loss-curves-*.jsonl"))) == 2
+
+
 def test_fewer_images_to_refit_on_are_other_curves(tmp_path: Path) -> None:
     # a task of batches of 16 gives both the same 64 images
     for images in (64, 50):

@@ -84,6 +84,7 @@ def test_a_task_gets_the_resolution_of_the_network_and_must_fit_it() -> None:
         (Score(0.93, 0.2, 2000), Score(0.916, 0.4, 5000), False),  # no worse than usual
         (Score(0.98, 0.2, 50), Score(0.92, 0.4, 50), False),  # may be chance
         (Score(0.80, 0.2, name="mIoU", standard_error=0.01), Score(0.70, 0.4, standard_error=0.01), True),
+        (Score(0.80, 0.2, name="mIoU"), Score(0.70, 0.4), False),  # nobody knows how sure it is
         (Score(0.85, 0.2, 2000), Score(0.92, 0.4, 5000), False),
     ],
 )

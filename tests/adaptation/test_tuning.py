@@ -58,6 +58,8 @@ def test_a_table_becomes_a_recipe_and_no_images_none() -> None:
 def test_calibration_has_at_least_the_images_asked_for() -> None:
     tuner = Tuner(Halves(), None, 0, calibration_images=20)
     assert sum(len(batch) for batch in tuner.calibration) == 24
+    inputs = tuner.calibration_inputs()
+    assert [len(given[0]) for given in inputs] == [8, 8, 8]
 
 
 def test_every_image_that_a_network_sees_is_counted() -> None:
@@ -78,8 +80,6 @@ def test_a_task_that_can_is_asked_for_fewer_images_and_another_one_for_all() -> 
     for task, count in ((Parts(), 5), (Halves(), 8)):
         tuner = Tuner(task, None, 0, calibration_images=20)
         assert tuner.score_part(net(), 5).count == tuner.forward_images == count
-    inputs = tuner.calibration_inputs()
-    assert [len(given[0]) for given in inputs] == [8, 8, 8]
 
 
 def test_images_are_counted_apart() -> None:

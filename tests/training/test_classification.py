@@ -123,6 +123,7 @@ def test_a_part_of_the_selection_split_is_the_same_for_all_and_of_all_classes(ta
     part = task.evaluate_part(model, 6)
     assert part.count == 6 and part == task.evaluate_part(model, 6)
     every = task.selection_indices[[0, 3, 6, 8, 11, 14]]
+    assert set(task.train.labels[every].tolist()) == {0, 1, 2}
     assert part == evaluate_images(model, task.train, task.normalisation, every)
     assert task.evaluate_part(model, 15) == task.evaluate_part(model, 99) == task.evaluate(model, "selection")
 

@@ -47,14 +47,17 @@ class KeptCurves:
             but tensors and plain values in them or in the network's state: it could not be told whether others are the
             same.
         images: how many of them the re-fit uses.
-        start: of the network on the selection split; it stands for the images of that split, which a task of the
+        start: of the network on the images that the curves are measured on; it stands for these, which a task of the
             user's own need not show. A loss that is a rounded accuracy may not tell two splits apart.
+        part: how many images of the selection split were asked for; ``None`` for all of it.
 
     Raises:
         UsageError: the file exists but is of another format.
     """
 
-    def __init__(self, network: Network, inputs: Sequence[Any] | None, images: int, start: Score) -> None:
+    def __init__(
+        self, network: Network, inputs: Sequence[Any] | None, images: int, start: Score, part: int | None
+    ) -> None:
         self._file: SampleFile | None = None
         self._known: dict[tuple[str, tuple[int, ...]], Record] = {}
         content = None if inputs is None else digest_of([network.model.state_dict(), inputs])
@@ -67,6 +70,7 @@ class KeptCurves:
             "network": network.structure_hash(),
             "weights and images": content,
             "images": images,
+            "part": part,
             "start": [start.loss, start.metric, start.count],
         }
         self._file = SampleFile(cache_folder(), "loss curves", subject)

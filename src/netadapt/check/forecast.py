@@ -102,7 +102,9 @@ def _iteration(
     groups = len(metering.network.groups)
     contenders = min(search.contenders, groups)
     selection = _selection_images(speed, task)
-    refreshed = SHIFT_IMAGES if search.filters == "refit" else search.calibration_images
+    refreshed = search.calibration_images
+    if search.filters == "refit":
+        refreshed = min(SHIFT_IMAGES, refreshed)
     forward_images = search.calibration_images + groups * (refreshed + selection) + contenders * selection
     training_images = contenders * (ShortTerm().images or 0)
     computing = forward_images / speed.forward + training_images / speed.training + groups * speed.refit_s

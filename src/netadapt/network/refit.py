@@ -51,7 +51,7 @@ class LeastSquaresRefit:
         images: how many to use at most.
         ridge: of the least squares, relative to the mean diagonal of the inputs' covariance; it pulls towards the
             weights as they are, and grows where samples are few.
-        saw: told how many images a network has just seen, whenever one has.
+        saw: told how many images a network has just seen, whenever one has but for the original's one pass here.
 
     Raises:
         DataError: fewer than two images.
@@ -72,7 +72,6 @@ class LeastSquaresRefit:
         self._ridge = ridge
         self._saw = saw
         self._images = count_images(self._calibration.inputs)
-        saw(self._images)
         self.prepare(original)
 
     def prepare(self, module: nn.Module) -> None:

@@ -256,11 +256,13 @@ class SearchSection(Section):
     )
     curve_images: Positive = Field(
         default=1000,
-        description="one-shot: images of the selection split on which every group's loss curve is measured; of the "
-        "whole split where the task cannot tell a part of it",
+        description="one-shot: each group's loss curve is measured on so many images of the selection split at most, "
+        "on all of it if an own task has no evaluate_part; whole networks are scored on all of it",
     )
     calibration_images: Annotated[int, Field(ge=2)] = Field(
-        default=800, description="training images for the re-fit and for refreshing batch-norm statistics"
+        default=800,
+        description="training images for the re-fit, of which 200 tell the shift of batch-norm statistics; with norm "
+        "all of them for the statistics",
     )
     estimator: Literal["network", "table", "macs"] = Field(
         default="network",

@@ -61,9 +61,10 @@ class Task(Protocol):
 
 @runtime_checkable
 class PartlyEvaluated(Protocol):
-    """What a task may offer besides: a score on fewer images, where hundreds of scores are needed and none decides.
+    """What a task may offer besides: a score on fewer images, for the hundreds of scores that loss curves are made of.
 
-    One-shot asks for it (``[search] curve_images``); of a task without it, it uses the whole selection split.
+    One-shot asks for it (``[search] curve_images``); of a task without it, it uses the whole selection split, as it
+    does for the few whole networks that the curves lead to. A class that overrides ``evaluate`` overrides this too.
     """
 
     def evaluate_part(self, model: nn.Module, images: int) -> Score:
