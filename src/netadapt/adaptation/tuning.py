@@ -81,15 +81,15 @@ class Tuner:
 
     def score(self, model: nn.Module, split: Split = "selection") -> Score:
         """Return the score of ``model`` on a split."""
-        score = self.task.evaluate(model, split)
-        self.saw(score.count or 0)
-        return score
+        return self._counted(self.task.evaluate(model, split))
 
     def score_part(self, model: nn.Module, images: int) -> Score:
         """Return the score of ``model`` on so many images of the selection split, or on all where the task has to."""
         if not isinstance(self.task, PartlyEvaluated):
             return self.score(model)
-        score = self.task.evaluate_part(model, images)
+        return self._counted(self.task.evaluate_part(model, images))
+
+    def _counted(self, score: Score) -> Score:
         self.saw(score.count or 0)
         return score
 
