@@ -44,6 +44,8 @@ _PLOTTED = dict(
         strict=True,
     )
 )
+#: what the project wants to reach: over uniform width, over training from scratch, and of the search
+AIM_OVER_UNIFORM, AIM_POINTS, AIM_OVER_SCRATCH, AIM_SEARCH_COST = 1.4, 3.0, 1.7, 20.0
 _ALL_INSIDE = 0.995  # a share from here on is told as 100 %
 #: references stand alone in the plots: no line joins them
 _REFERENCES = {OWN_WEIGHTS: "own weights (more data)", TUNED_ORIGINAL: "original, tuned too"}
@@ -102,8 +104,36 @@ def _generated(setups: Sequence[Resampled], summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def _aims(summary: Mapping[str, Any]) -> str:
+    """Return what was aimed at beside what the product's best method reaches."""
+    times, points = summary["speedup_at_equal_accuracy"], summary["accuracy_gain_at_equal_latency"]
+    rows = [
+        _aim("times faster than `uniform` at equal accuracy", AIM_OVER_UNIFORM, times["uniform"], "x"),
+        _aim("points over `uniform` at equal latency", AIM_POINTS, points["uniform"], ""),
+        _aim("times faster than `from-scratch` at equal accuracy", AIM_OVER_SCRATCH, times["from-scratch"], "x"),
+    ]
+    if points["uniform"] is not None:
+        behind = summary["behind_uniform"]
+        rows.append(
+            ["behind `uniform` by more than the interval", "nowhere", ", ".join(behind) or "nowhere", _met(not behind)]
+        )
+    if (ratio := summary["search_cost_ratio"]) is not None:
+        cost = ["times fewer images for the search than the paper's takes", f"{AIM_SEARCH_COST:g}x", f"{ratio:.1f}x"]
+        rows.append([*cost, _met(ratio >= AIM_SEARCH_COST)])
+    return markdown_table([f"`{summary['method']}`, median over set-ups and budgets", "aim", "reached", ""], rows)
+
+
+def _aim(what: str, aim: float, told: Mapping[str, float] | None, unit: str) -> list[str]:
+    """Return a row of `_aims`; what has not been measured is neither met nor missed."""
+    return [what, f"{aim:g}{unit}", _interval(told, unit), "" if told is None else _met(told["median"] >= aim)]
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "**missed**"
+
+
 def _overall(summary: Mapping[str, Any]) -> str:
-    """Return the table of all comparisons, and the cost of the search."""
+    """Return the tables of the aims and of all comparisons, and the cost of the search."""
     rows = [
         [name, _interval(told["speedup_at_equal_accuracy"], "x"), _interval(told["accuracy_gain_at_equal_latency"], "")]
         for name, told in summary["comparisons"].items()
@@ -115,7 +145,7 @@ def _overall(summary: Mapping[str, Any]) -> str:
         faithful, fast = summary["search_images_faithful"], summary["search_images_fast"]
         notes += f"\n\nThe faithful search takes {ratio:.1f} times the images of the fast one "
         notes += f"({faithful:,.0f} against {fast:,.0f}): {'; '.join(summary['search_cost_of'])}."
-    return f"{table}\n\n{notes}"
+    return f"{_aims(summary)}\n\n{table}\n\n{notes}"
 
 
 def _section(setup: Resampled) -> str:

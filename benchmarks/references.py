@@ -22,7 +22,7 @@ from peer import prune_to
 from starts import model_text, settings, weights_path
 from torch import nn
 
-from netadapt.adaptation.finish import standard_error, with_selection
+from netadapt.adaptation.finish import with_selection
 from netadapt.adaptation.preparation import build_task
 from netadapt.adaptation.tuning import Tuner, recipe_of
 from netadapt.models import resolve_model
@@ -227,7 +227,7 @@ def _numbers(model: nn.Module, example_inputs: Any, task: Classification) -> dic
     score, network = task.evaluate(model, "test"), trace(model, example_inputs, prove=False)
     return {
         "accuracy": score.metric,
-        "standard_error": standard_error(score),
+        "standard_error": score.error,
         "macs": network.macs(),
         "parameters": network.parameters(),
         "correct": packed(correct(model, task)),

@@ -21,7 +21,7 @@ from netadapt.errors import BudgetUnreachable
 from netadapt.network.structure import ChannelGroup
 from netadapt.proposals import Chooser, Proposal
 from netadapt.schedule import Schedule
-from netadapt.training.task import Score
+from netadapt.scores import Score
 
 
 class Exact:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from netadapt.network import trace as trace
     from netadapt.platforms import Measurement as Measurement
     from netadapt.platforms import measure as measure
-    from netadapt.training.task import Score as Score
+    from netadapt.scores import Score as Score
     from netadapt.training.task import Task as Task
 
 _HOMES = {
@@ -34,7 +34,7 @@ _HOMES = {
     "Measurement": "netadapt.platforms",
     "NetAdaptError": "netadapt.errors",
     "Network": "netadapt.network",
-    "Score": "netadapt.training.task",
+    "Score": "netadapt.scores",
     "Step": "netadapt.adaptation",
     "Task": "netadapt.training.task",
     "Variant": "netadapt.family",

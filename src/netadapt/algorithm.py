@@ -15,7 +15,7 @@ from torch import nn
 from netadapt.errors import BudgetUnreachable
 from netadapt.proposals import Proposal
 from netadapt.schedule import Schedule, tighten
-from netadapt.training.task import Score
+from netadapt.scores import Score
 
 #: of the scheduled step, tried in this order
 SHARES = (1.0, 0.5, 0.25, 0.125)

@@ -24,7 +24,7 @@ from netadapt.platforms import resolve_platform
 from netadapt.platforms.simulated import SimulatedPlatform
 from netadapt.runs.journal import read_records
 from netadapt.runs.status import status
-from netadapt.training.task import Score
+from netadapt.scores import Score
 
 
 @pytest.fixture(autouse=True)

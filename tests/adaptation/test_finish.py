@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -15,18 +14,12 @@ from small_run import IMAGE, QUICK, Colours, run, small_net
 from torch import nn
 
 from netadapt.adaptation.adaptation import Adaptation
-from netadapt.adaptation.finish import final, standard_error, with_selection
+from netadapt.adaptation.finish import final, with_selection
 from netadapt.errors import ConfigError, Interrupted
 from netadapt.platforms import Measurement
 from netadapt.runs.journal import read_records
 from netadapt.runs.status import status
-from netadapt.training.task import Score
-
-
-def test_the_standard_error_is_that_of_a_share() -> None:
-    assert standard_error(Score(0.9, 0.1, 100)) == pytest.approx(math.sqrt(0.09 / 100))
-    assert standard_error(Score(0.9, 0.1)) is None
-    assert standard_error(Score(-3.2, 0.1, 100)) is None  # a metric that is no share
+from netadapt.scores import Score
 
 
 def test_the_selection_split_is_added_where_the_task_can() -> None:

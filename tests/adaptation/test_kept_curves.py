@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from netadapt.adaptation.kept_curves import KeptCurve, KeptCurves
 from netadapt.baselines.one_shot import LossCurve
 from netadapt.network import trace
-from netadapt.training.task import Score
+from netadapt.scores import Score
 
 CURVE = KeptCurve(LossCurve((16, 32, 64), (0.7, 1 / 3, 0.0)), 640, 1.5)
 START = Score(0.9, 0.25, 100)

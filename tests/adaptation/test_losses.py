@@ -15,7 +15,7 @@ from netadapt import Adaptation, adapt
 from netadapt.errors import Interrupted, NonFinite
 from netadapt.network.refit import LeastSquaresRefit
 from netadapt.runs.state import read_state
-from netadapt.training.task import Score
+from netadapt.scores import Score
 
 ONE_SHOT: dict[str, Any] = {"method": "one-shot"}
 

@@ -12,7 +12,7 @@ from netadapt.budget import Budget
 from netadapt.errors import BudgetError, ConfigError, DataError
 from netadapt.models import resolve_model
 from netadapt.runs.config import make_config
-from netadapt.training.task import Score
+from netadapt.scores import Score
 
 
 def config_of(budget: Any = "50%", **given: Any) -> Any:

@@ -15,7 +15,7 @@ from netadapt.network import Network, trace
 from netadapt.proposals import Proposal
 from netadapt.runs.config import make_config
 from netadapt.runs.folder import RunFolder
-from netadapt.training.task import Score
+from netadapt.scores import Score
 
 PROPOSAL = Proposal(("0",), {"0": 8}, {"latency": 1.0}, {"latency": 0.1})
 

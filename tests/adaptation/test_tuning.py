@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from netadapt.adaptation.tuning import Tuner, derived_seed, inputs_of, recipe_of
 from netadapt.errors import Interrupted, UsageError
 from netadapt.runs.settings import LongTerm, ShortTerm
+from netadapt.scores import Score
 from netadapt.training.loop import Recipe
-from netadapt.training.task import Score
 
 
 class Halves:

@@ -145,6 +145,18 @@ def test_the_page_says_how_many_replicates_were_inside_and_what_the_baselines_ar
     assert "| 100% | tuned-original | 100.0 ± 1.0 | 83.0 (" in page
 
 
+def test_the_page_says_which_aims_are_met_and_which_are_missed():
+    several = found(*two_setups())
+    page = results_page(None, several.setups, summarise(several))
+    assert "| times faster than `uniform` at equal accuracy | 1.4x | 2.00x (2.00 to 2.00) | met |" in page
+    assert "| times faster than `from-scratch` at equal accuracy | 1.7x | - |  |" in page
+    assert "| behind `uniform` by more than the interval | nowhere | nowhere | met |" in page
+    weak = found(document("uniform", "50%", 0.5, 0.7), document("netadapt", "50%", 0.5, 0.6))
+    page = results_page(None, weak.setups, summarise(weak))
+    assert "| points over `uniform` at equal latency | 3 | -10.00 (" in page
+    assert "| nowhere | one on some-cpu at 50% | **missed** |" in page
+
+
 def test_a_new_page_says_that_nothing_was_measured():
     page = results_page(None, (), summarise(found()))
     assert page.count("Nothing has been measured yet") == 1

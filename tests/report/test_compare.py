@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netadapt.report.compare import agreement, standard_error, uniform_verdict
+from netadapt.report.compare import agreement, uniform_verdict
 from netadapt.runs.state import State
 
 
@@ -35,12 +35,6 @@ def test_no_verdict_without_both():
     assert uniform_verdict(State()) is None
     assert uniform_verdict(finished(None, 0.6)) is None
     assert uniform_verdict(finished(0.6, None)) is None
-
-
-def test_standard_error():
-    assert standard_error(0.5, 100) == 0.05
-    assert standard_error(0.5, None) is None
-    assert standard_error(25.0, 100) is None  # a metric that is no share of images
 
 
 def test_agreement_of_steps():

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from netadapt import Family, adapt
 from netadapt.runs.journal import read_records
-from netadapt.training.task import Score
+from netadapt.scores import Score
 
 IMAGE = torch.zeros(1, 3, 16, 16)
 QUICK: dict[str, Any] = {

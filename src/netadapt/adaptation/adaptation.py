@@ -42,7 +42,8 @@ from netadapt.resources.meter import Meter
 from netadapt.runs.config import fingerprint
 from netadapt.runs.folder import ENVIRONMENT, RunFolder
 from netadapt.runs.settings import RunConfig
-from netadapt.training.task import Score, Task
+from netadapt.scores import Score
+from netadapt.training.task import Task
 
 log = logging.getLogger("netadapt")
 
@@ -274,7 +275,7 @@ class Adaptation:
         self.folder.write_json(ENVIRONMENT, dict(measurement.environment))
         initial: dict[str, Any] = {"resources": dict(resources), "measurement": asdict(measurement)}
         initial |= {"accuracy_selection": selection.metric, "loss_selection": selection.loss}
-        initial |= {"accuracy_test": test.metric, "accuracy_se": finish.standard_error(test)}
+        initial |= {"accuracy_test": test.metric, "accuracy_se": test.error}
         initial |= {"macs": resources["macs"], "parameters": resources["parameters"]}
         initial |= {"yardsticks_ms": self.metering.meter.yardsticks_ms}
         self.store.record(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -25,7 +24,8 @@ from netadapt.network.fresh import draw_weights
 from netadapt.network.importance import FilterChoice
 from netadapt.platforms import Measurement
 from netadapt.runs.settings import RunConfig
-from netadapt.training.task import Score, Task
+from netadapt.scores import Score
+from netadapt.training.task import Task
 
 log = logging.getLogger("netadapt")
 
@@ -54,7 +54,7 @@ def long_term(store: Store, tuner: Tuner, config: RunConfig, variant: str, model
     score = tuner.score(tuned, "test")
     folder = store.keep_variant(variant, tuned, None, tuned=True)
     record = {"variant": variant, "accuracy_selection": None, "accuracy_test": score.metric, "loss_test": score.loss}
-    record |= {"accuracy_se": standard_error(score), "images": images, "folder": folder}
+    record |= {"accuracy_se": score.error, "images": images, "folder": folder}
     store.record("long_term", record | {"seconds": time.monotonic() - began})
     return tuned, score
 
@@ -136,7 +136,7 @@ def uniform(
             "measurement": asdict(measurement),
             "accuracy_selection": before.metric,
             "accuracy_test": score.metric,
-            "accuracy_se": standard_error(score),
+            "accuracy_se": score.error,
             "images": images,
             "seconds": time.monotonic() - began,
             "folder": folder,
@@ -193,16 +193,7 @@ def final(
             "measured": resources,
             "measurement": asdict(measurement),
             "accuracy_test": score.metric,
-            "accuracy_se": standard_error(score),
+            "accuracy_se": score.error,
         },
     )
     return measurement
-
-
-def standard_error(score: Score) -> float | None:
-    """Return the standard error of a metric: the task's own, or that of an accuracy; ``None`` if neither is known."""
-    if score.standard_error is not None:
-        return score.standard_error
-    if not score.count or not 0 <= score.metric <= 1:
-        return None
-    return math.sqrt(score.metric * (1 - score.metric) / score.count)

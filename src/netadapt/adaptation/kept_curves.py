@@ -17,7 +17,7 @@ from netadapt.digests import digest_of
 from netadapt.files import cache_folder
 from netadapt.network import Network
 from netadapt.resources.samples import Record, SampleFile
-from netadapt.training.task import Score
+from netadapt.scores import Score
 
 #: to be raised whenever re-fit, choice of filters, surgery, refreshed statistics or `loss_curve` give other losses
 VERSION = 2

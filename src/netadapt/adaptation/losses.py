@@ -24,7 +24,7 @@ from netadapt.network.importance import FilterChoice
 from netadapt.network.structure import ChannelGroup
 from netadapt.proposals import Vector
 from netadapt.runs.settings import SearchSection
-from netadapt.training.task import PartlyEvaluated, Score
+from netadapt.scores import Score
 
 log = logging.getLogger("netadapt")
 #: progress is told after so many whole networks
@@ -67,7 +67,7 @@ class UntunedLosses:
         self._filters.prepare(self._network.model)
         # by norm a task that the network's inputs cannot be read off works too
         inputs = self._tuner.calibration_inputs() if self._search.filters == "refit" else None
-        part = self._search.curve_images if isinstance(self._tuner.task, PartlyEvaluated) else None
+        part = None if self._tuner.partly is None else self._search.curve_images
         kept = KeptCurves(self._network, inputs, self._search.calibration_images, start, part)
         found: dict[str, KeptCurve] = {}
         before_s = 0.0

@@ -14,7 +14,6 @@ from typing import Any
 
 from torch import nn
 
-from netadapt.adaptation.finish import standard_error
 from netadapt.adaptation.tuning import recipe_of
 from netadapt.budget import UNITS, Budget
 from netadapt.errors import BudgetError, ConfigError, did_you_mean
@@ -32,9 +31,10 @@ from netadapt.runs.settings import (
     Section,
     TrainingSection,
 )
+from netadapt.scores import Score
 from netadapt.training.datasets import resolve_task
 from netadapt.training.prepare import check_fit, prepare, replace_head
-from netadapt.training.task import Score, Task
+from netadapt.training.task import Task
 
 log = logging.getLogger("netadapt")
 
@@ -179,7 +179,7 @@ def warn_if_seen(selection: Score, test: Score) -> None:
         selection: of the start network.
         test: of the same network.
     """
-    errors = [standard_error(score) for score in (selection, test)]
+    errors = [score.error for score in (selection, test)]
     known = [error for error in errors if error is not None]
     # what may be chance is not told
     if len(known) == len(errors) and selection.metric - test.metric > max(_SUSPICIOUS_GAP, 3 * math.hypot(*known)):

@@ -19,7 +19,7 @@ from netadapt.network import Network, load, save
 from netadapt.platforms import Measurement
 from netadapt.proposals import Proposal
 from netadapt.runs.folder import RunFolder
-from netadapt.training.task import Score
+from netadapt.scores import Score
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 PROPOSALS, CHECKPOINTS = "proposals", "checkpoints"

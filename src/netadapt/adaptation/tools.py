@@ -23,8 +23,8 @@ from netadapt.errors import NonFinite
 from netadapt.network.importance import FilterChoice
 from netadapt.proposals import NumFilters, Proposal, gentlest, merge, partial
 from netadapt.runs.settings import SearchSection
+from netadapt.scores import Score
 from netadapt.training.loop import Recipe
-from netadapt.training.task import Score
 
 log = logging.getLogger("netadapt")
 

@@ -16,9 +16,10 @@ from netadapt.errors import Interrupted, UsageError
 from netadapt.network.batch_norm import refresh_batch_norm
 from netadapt.platforms import measuring_lock
 from netadapt.runs.settings import Recipe as Section
+from netadapt.scores import Score
 from netadapt.training.loop import Recipe, fine_tune
 from netadapt.training.prepare import calibration_batches
-from netadapt.training.task import PartlyEvaluated, Score, Split, Task
+from netadapt.training.task import PartlyEvaluated, Split, Task
 
 Progress = Callable[[int, float], None]
 
@@ -45,6 +46,7 @@ class Tuner:
 
     Attributes:
         task: as given.
+        partly: the task once more, if it can score on a part of the selection split; else ``None``.
         calibration: the batches for statistics and re-fits, the same in every iteration.
         training_images, forward_images: counters since the last reset.
     """
@@ -59,6 +61,7 @@ class Tuner:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.task = task
+        self.partly = task if isinstance(task, PartlyEvaluated) else None
         self.teacher = teacher
         self.seed = seed
         self._asked_to_stop = should_stop
@@ -85,9 +88,7 @@ class Tuner:
 
     def score_part(self, model: nn.Module, images: int) -> Score:
         """Return the score of ``model`` on so many images of the selection split, or on all where the task has to."""
-        if not isinstance(self.task, PartlyEvaluated):
-            return self.score(model)
-        return self._counted(self.task.evaluate_part(model, images))
+        return self.score(model) if self.partly is None else self._counted(self.partly.evaluate_part(model, images))
 
     def _counted(self, score: Score) -> Score:
         self.saw(score.count or 0)

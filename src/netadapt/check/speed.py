@@ -17,8 +17,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from netadapt.network import Network
 from netadapt.network.batch_norm import call
 from netadapt.network.refit import LeastSquaresRefit
+from netadapt.scores import Score
 from netadapt.training.loop import Recipe, fine_tune
-from netadapt.training.task import Score, Split, Task
+from netadapt.training.task import Split, Task
 
 _BATCH = 16
 _REFIT_IMAGES = 64

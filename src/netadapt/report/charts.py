@@ -7,10 +7,11 @@ from html import escape
 from typing import Any
 
 from netadapt.budget import UNITS, format_quantity
-from netadapt.report.compare import agreement, half_width, images_of, standard_error
+from netadapt.report.compare import agreement, half_width, images_of
 from netadapt.report.table import LABELS
 from netadapt.runs.state import Data, State
 from netadapt.runs.status import INITIAL, groups_text, metric_of, summarise
+from netadapt.scores import accuracy_error
 
 Figure = dict[str, Any]
 
@@ -89,7 +90,7 @@ def _points(
     entries: Sequence[Data], key: str, half_widths: Mapping[str, float], images: int | None, colour: str
 ) -> dict[str, Any]:
     """Return positions, error bars and hover texts of some networks."""
-    errors = [100 * (entry.get("accuracy_se") or standard_error(entry[key], images) or 0) for entry in entries]
+    errors = [100 * (entry.get("accuracy_se") or accuracy_error(entry[key], images) or 0) for entry in entries]
     bar = {"type": "data", "thickness": 1, "width": 3, "color": colour}
     return {
         "type": "scatter",

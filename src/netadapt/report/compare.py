@@ -8,6 +8,7 @@ from typing import Literal
 
 from netadapt.runs.state import Data, State
 from netadapt.runs.status import latency_of
+from netadapt.scores import accuracy_error
 
 _Z95 = 1.96
 
@@ -76,8 +77,8 @@ def _difference_error(state: State, ours: float, theirs: float) -> float | None:
     if uniform.get("difference_se") is not None:
         return float(uniform["difference_se"])
     images = images_of(state, "test")
-    own = _known((state.final or {}).get("accuracy_se"), standard_error(ours, images))
-    other = _known(uniform.get("accuracy_se"), standard_error(theirs, images))
+    own = _known((state.final or {}).get("accuracy_se"), accuracy_error(ours, images))
+    other = _known(uniform.get("accuracy_se"), accuracy_error(theirs, images))
     if own is None and other is None:
         return None
     return math.hypot(_known(own, other) or 0.0, _known(other, own) or 0.0)
@@ -93,13 +94,6 @@ def images_of(state: State, split: str) -> int | None:
     if count is None and split == "selection":
         count = max(((p.get("score") or {}).get("count") or 0 for p in state.proposals.values()), default=None)
     return int(count) if count else None
-
-
-def standard_error(accuracy: float | None, images: int | None) -> float | None:
-    """Return the standard error of an accuracy (a fraction) on ``images`` images, if both are known."""
-    if accuracy is None or not images or not 0 <= accuracy <= 1:
-        return None
-    return math.sqrt(accuracy * (1 - accuracy) / images)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from torch import Generator, Tensor, nn
 
 from netadapt.errors import DataError, NonFinite
 from netadapt.network.batch_norm import restored_modes
+from netadapt.scores import Score
 from netadapt.training.images import IMAGENET, Augment, ImageStore, Normalisation, augmented
-from netadapt.training.task import Score, Split
+from netadapt.training.task import Split
 
 EVALUATION_BATCH = 200
 

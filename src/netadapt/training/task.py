@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from netadapt.scores import Score
+
 Split = Literal["selection", "test"]
-
-
-@dataclass(frozen=True)
-class Score:
-    """How well a network does on one split.
-
-    Attributes:
-        metric: higher is better, in 0..1, e.g. top-1 accuracy or mean IoU; reports show it in percent.
-        loss: lower is better; breaks ties between equal metrics.
-        count: number of independent samples that an accuracy was taken on; ``None`` if unknown, or for other metrics.
-        name: of the metric, as reports call it.
-        standard_error: of the metric, where the task knows it; for an accuracy it follows from ``count``.
-    """
-
-    metric: float
-    loss: float
-    count: int | None = None
-    name: str = "accuracy"
-    standard_error: float | None = None
 
 
 @runtime_checkable
