@@ -45,7 +45,8 @@ def test_what_is_on_disk_is_not_measured_again(mobile, tmp_path):
     first = Meter(mobile, _Counting(noise=0.02), tmp_path, initial={"latency": 1, "energy": 1, "memory": 1})
     values = first.measure_widths(widths[:8])
     platform = _Counting(noise=0.02)
-    second = Meter(mobile, platform, tmp_path, initial={"latency": 1, "energy": 1, "memory": 1})
+    initial = {"latency": 1, "energy": 1, "memory": 1}
+    second = Meter(mobile, platform, tmp_path, initial=initial, protocol=RoundsProtocol(most=3))
     assert np.array_equal(second.measure_widths(widths[:8])["latency"], values["latency"])
     assert platform.count == 0 and second.build_seconds == pytest.approx(first.build_seconds)
     both = second.measure_widths(widths)
@@ -67,7 +68,7 @@ def test_a_stopped_measurement_keeps_its_finished_chunks(mobile, tmp_path):
 def test_repeated_widths_are_measured_once(mobile, tmp_path):
     platform = _Counting()
     initial = {"latency": 1, "energy": 1, "memory": 1}
-    meter = Meter(mobile, platform, tmp_path, protocol=RoundsProtocol(rounds=1), initial=initial)
+    meter = Meter(mobile, platform, tmp_path, protocol=RoundsProtocol(rounds=1, most=1), initial=initial)
     values = meter.measure_widths(np.repeat(design(mobile, 1, 0), 3, axis=0))["latency"]
     assert np.ptp(values) == 0 and platform.count == 2
 

@@ -44,6 +44,27 @@ def test_disturbed_sessions_do_not_matter(compiled):
     assert np.median(np.abs(ratios / truth - 1)) < 1e-6 and np.abs(ratios / truth - 1).max() < 0.45
 
 
+def test_a_noisy_hour_takes_more_rounds_until_enough_is_known(compiled):
+    artifacts, original, truth = compiled
+    noisy = RoundsProtocol(most=30, half_width=0.02)
+    rounds = measure_rounds(SimulatedPlatform(noise=0.03), artifacts, [original], noisy, 0)
+    taken = len(rounds.networks["latency"])
+    assert 6 <= taken < 30
+    few = np.abs(rounds.ratios(slice(0, 3))["latency"] / truth - 1)
+    assert np.mean(np.abs(rounds.ratios()["latency"] / truth - 1)) < 0.8 * np.mean(few)
+    assert len(rounds.networks["energy"]) == len(rounds.sentinels["latency"]) == taken
+
+
+def test_there_is_an_end_to_more_rounds(compiled):
+    artifacts, original, _ = compiled
+    protocol = RoundsProtocol(most=5, half_width=1e-4)
+    rounds = measure_rounds(SimulatedPlatform(noise=0.03), artifacts, [original], protocol, 0)
+    assert rounds.networks["latency"].shape == (5, 20)
+    fixed = RoundsProtocol(rounds=4, most=1)
+    rounds = measure_rounds(SimulatedPlatform(noise=0.03), artifacts, [original], fixed, 0)
+    assert rounds.networks["latency"].shape == (4, 20)
+
+
 def test_a_failed_session_is_repeated(compiled, caplog):
     artifacts, original, truth = compiled
     rounds = measure_rounds(SimulatedPlatform(failures=10), artifacts, [original], RoundsProtocol(), 0)

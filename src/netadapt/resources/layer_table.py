@@ -32,6 +32,7 @@ _log = logging.getLogger("netadapt")
 ADDITIVE = ("latency", "energy")  #: resources of which a network has the sum of its layers'
 UNCALIBRATED = 0.13  # relative error of a plain sum: the paper's table overestimates by 13 %
 _AT_ONCE = 48  # cells per window of time
+_PROTOCOL = RoundsProtocol(most=3)  # the noise of a network's many layers averages out
 #: what cells are compared to within a window: a usual convolution
 _SENTINEL = Cell(False, (3, 3), (1, 1), (28, 28), (28, 28), 1, 64, 64, 1)
 
@@ -92,7 +93,7 @@ class LayerTable:
                 )
         shapes, _ = _shapes(network, grid)
         cells = list(dict.fromkeys(cell for shape in shapes for cell in shape.cells()))
-        found = _Cells(platform, cache_folder(cache)).measure(cells, protocol or RoundsProtocol(), progress)
+        found = _Cells(platform, cache_folder(cache)).measure(cells, protocol or _PROTOCOL, progress)
         tables = {name: cls(network, {cell: _value(found, cell, name) for cell in cells}, grid) for name in resources}
         for table in tables.values():
             table.build_seconds = sum(record["seconds"] for record in found.values())

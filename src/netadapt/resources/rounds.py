@@ -1,14 +1,14 @@
 """Measures many networks in shuffled rounds of fresh sessions, relative to sentinels (DESIGN section 8).
 
 A session differs from the next by a few percent whatever its length, and machines drift: so there are several rounds,
-each visiting every network once in another order with the sentinels in between. Called by `meter.py`,
-`layer_table.py` and `verify.py`.
+each visiting every network once in another order with the sentinels in between, and more of them in a noisy hour.
+Called by `meter.py`, `layer_table.py` and `verify.py`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms.base import Artifact, Platform, Reading
 from netadapt.platforms.lock import measuring_lock
-from netadapt.platforms.statistics import session_level
+from netadapt.platforms.statistics import half_widths, session_level
 
 _log = logging.getLogger("netadapt")
 Floats = NDArray[np.float64]
@@ -30,13 +30,17 @@ class RoundsProtocol:
     """How often and how long.
 
     Attributes:
-        rounds: sessions per network.
+        rounds: sessions per network, at least.
+        most: sessions per network, at most; rounds go on while latencies are less sure than ``half_width``.
+        half_width: half the 95 % confidence interval that is narrow enough, relative, the median over the networks.
         seconds: length of a session's timed part.
         warmups: inferences before it.
         sentinel_every: one session of a sentinel per so many networks of a round; each sentinel has at least one.
     """
 
     rounds: int = 3
+    most: int = 9
+    half_width: float = 0.01
     seconds: float = 0.05
     warmups: int = 3
     sentinel_every: int = 6
@@ -123,22 +127,33 @@ def _measure(
     protocol: RoundsProtocol,
     seed: int,
 ) -> Rounds:
-    """Visit every network once a round; indices from ``len(artifacts)`` on are sentinels."""
+    """Visit every network once a round, until enough is known; indices from ``len(artifacts)`` on are sentinels."""
     random, kinds = np.random.default_rng(seed), len(sentinels)
     turns = max(kinds, -(-len(artifacts) // protocol.sentinel_every))
     everything = [*artifacts, *(sentinels[turn % kinds] for turn in range(turns))]
-    values = {name: np.empty((protocol.rounds, len(everything))) for name in platform.resources}
-    for row in range(protocol.rounds):
-        for column in _order(random, len(artifacts), protocol.sentinel_every, turns):
-            reading = _session(platform, everything[column], protocol)
-            for name, table in values.items():
-                table[row, column] = _value(reading, name, platform.name)
     count = len(artifacts)
+    found: list[dict[str, Floats]] = []
+    while len(found) < protocol.rounds or (len(found) < protocol.most and not _sure(found, count, protocol)):
+        row = {name: np.empty(len(everything)) for name in platform.resources}
+        for column in _order(random, count, protocol.sentinel_every, turns):
+            reading = _session(platform, everything[column], protocol)
+            for name, values in row.items():
+                values[column] = _value(reading, name, platform.name)
+        found.append(row)
+    tables = {name: np.array([row[name] for row in found]) for name in platform.resources}
     return Rounds(
-        {name: table[:, :count] for name, table in values.items()},
-        {name: table[:, count:] for name, table in values.items()},
+        {name: table[:, :count] for name, table in tables.items()},
+        {name: table[:, count:] for name, table in tables.items()},
         kinds,
     )
+
+
+def _sure(found: Sequence[Mapping[str, Floats]], count: int, protocol: RoundsProtocol) -> bool:
+    """Tell whether the typical one of ``count`` networks is known as surely as the protocol wants."""
+    if "latency" not in found[0]:
+        return True
+    steady = _steady(np.array([row["latency"] for row in found]))[:, :count]
+    return float(np.median(half_widths(steady.T))) <= protocol.half_width
 
 
 def _order(random: np.random.Generator, count: int, every: int, turns: int) -> list[int]:
