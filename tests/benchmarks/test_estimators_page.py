@@ -4,7 +4,7 @@ import json
 
 import pytest
 from estimators import CASES
-from estimators_page import plot_of, read, section
+from estimators_page import plot_of, read, section, verdict
 
 
 def told(mean_error, networks, build_seconds=12.0):
@@ -27,10 +27,22 @@ def test_results_are_in_the_order_of_the_cases(results):
 
 def test_the_table_has_all_estimators_and_what_cannot_be_beaten(results):
     text = section("some-cpu", results)
-    assert "| mobilenet_v1 | openvino | network | 80 | 1.30 % | 5.00 % | -0.10 % | 0.9991 | 12 s |" in text
-    assert "| mobilenet_v1 | openvino | sum | 0 | 34.00 % | 5.00 % | -0.10 % | 0.9991 |  |" in text
-    assert "| resnet20 | onnxruntime | *repeatability* |  | 1.00 % |  |  |  |  |" in text
+    assert "| mobilenet_v1 | openvino | network | 80 | 1.30 % | 5.00 % | -0.10 % | 0.9991 | 12 s | within 1.5" in text
+    assert "| mobilenet_v1 | openvino | sum | 0 | 34.00 % | 5.00 % | -0.10 % | 0.9991 |  |  |" in text
+    assert "| resnet20 | onnxruntime | *repeatability* |  | 1.00 % |  |  |  |  |  |" in text
     assert text.count("![") == 2
+
+
+def test_aims_are_met_or_missed():
+    good = told(0.009, 81) | {"worst_error": 0.03}
+    assert verdict("mobilenet_v1", "onnxruntime", good) == "met"
+    assert (
+        verdict("mobilenet_v1", "onnxruntime", good | {"bias": -0.006}) == "within 1.5 times repeatability; bias missed"
+    )
+    assert verdict("mobilenet_v1", "openvino", told(0.02, 81) | {"spearman": 0.99}) == "**missed**: mean, worst, rank"
+    assert verdict("mobilenet_v2", "ncnn", told(0.024, 81)) == "met"
+    assert verdict("resnet20", "onnxruntime", told(0.021, 81)) == "**missed**: mean"
+    assert verdict("resnet20", "onnxruntime", told(0.02, 81)) == "met"
 
 
 def test_what_was_measured_without_tables_has_a_section_and_a_plot_too(results):
