@@ -129,6 +129,7 @@ def result(adaptation: Adaptation, family: Family) -> dict[str, Any]:
         ``macs``, ``parameters`` and ``correct`` (see `_correct.py`); ``final`` also ``ratio`` with ``ratio_half_width``
         (to the original in the same window of time) and ``widths``. ``training_images`` has the long-term fine-tune in
         it, ``search_images`` has not; ``forward_images`` are only evaluated, re-fitted on or used for statistics.
+        ``search`` has the settings of that section: defaults change from one version to the next.
     """
     assert isinstance(adaptation.task, Classification)
     told, state = status(adaptation.folder.path), adaptation.folder.state()
@@ -148,6 +149,7 @@ def result(adaptation: Adaptation, family: Family) -> dict[str, Any]:
         "floor_ms": state.start["floor"]["latency"],
         "steps": len(state.steps),
         "test_images": len(adaptation.task.test),
+        "search": adaptation.config.search.model_dump(mode="json"),
         **{key: told[key] for key in counted},
     }
 

@@ -33,6 +33,7 @@ def test_cells_are_run_and_compared(small):
             bits = unpacked(document[network]["correct"], document["test_images"])
             assert bits.mean() == pytest.approx(document[network]["accuracy"])
         assert document["floor_ms"] < document["final"]["latency_ms"] < document["original"]["latency_ms"]
+        assert document["search"]["method"] == cell.method
         assert document["training_images"] == summary["training_images"] > document["search_images"]
     assert [document["search_images"] > 0 for document in told] == [False, True]
     assert told[0]["original"]["correct"] == told[1]["original"]["correct"]
