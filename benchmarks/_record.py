@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from netadapt.files import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("netadapt", "torch", "numpy", "scipy", "onnxruntime")
+_RUNTIMES = ("openvino", "ncnn", "pnnx", "litert-torch", "ai-edge-litert", "executorch")  # where they are installed
 
 
 def record(name: str, values: Mapping[str, Any], seed: int) -> Path:
@@ -39,7 +40,7 @@ def provenance() -> dict[str, Any]:
         "command": " ".join(["python", *(_relative(word) for word in sys.argv)]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "versions": {package: version(package) for package in _PACKAGES},
+        "versions": {package: version(package) for package in (*_PACKAGES, *filter(_is_installed, _RUNTIMES))},
     }
 
 
@@ -88,6 +89,13 @@ def processor_name(processor: str) -> str:
 def processor_here() -> str:
     """Return the name of this machine's processor: what is found here lies in a folder or file of that name."""
     return processor_name(machine()["processor"])
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 def _relative(word: str) -> str:

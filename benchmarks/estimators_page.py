@@ -29,6 +29,8 @@ machine at that hour; the truth, their median, is known about twice as well. *Ai
 MobileNets on onnxruntime and openvino to a mean of 1 %, at worst 4 %, with a bias of at most 0.5 % and a rank
 correlation of 0.998 or more; ResNet-20 to a mean of 2 %, others to 2.5 %; or a mean of at most 1.5 times the
 repeatability.
+Results from before 30 November 2026 are of an estimator without the columns for packed channels, those from before 1
+December 2026 of three rounds and six sessions at any hour.
 `python benchmarks/estimators.py` repeats it; every prediction beside its measurement lies in
 `benchmarks/results/estimators`.
 """
@@ -48,7 +50,9 @@ def section(processor: str, results: Sequence[Found]) -> str:
     """Return plots and table of one processor."""
     images = [f"![Error of {n} on {processor}](images/{_plot_name(n, processor)})" for n in _by_network(results)]
     told = table(_COLUMNS, [cells for found in results for cells in _rows(found)])
-    return "\n".join([f"## {processor}", "", *images, "", told]) + "\n"
+    days = sorted({found["date"][:10] for found in results})
+    measured = f"Measured on {', '.join(days)}."
+    return "\n".join([f"## {processor}", "", measured, "", *images, "", told]) + "\n"
 
 
 def _by_network(results: Sequence[Found]) -> dict[str, list[Found]]:

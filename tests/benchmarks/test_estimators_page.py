@@ -15,7 +15,12 @@ def told(mean_error, networks, build_seconds=12.0):
 @pytest.fixture
 def results(tmp_path):
     for name in ("resnet20__onnxruntime", "mobilenet_v1__openvino", "mobilenet_v1__onnxruntime"):
-        found = {"case": name, "network": [told(0.04, 11), told(0.013, 81)], "table": told(0.074, 17)}
+        found = {
+            "case": name,
+            "date": "2026-12-01T00:00:00+00:00",
+            "network": [told(0.04, 11), told(0.013, 81)],
+            "table": told(0.074, 17),
+        }
         (tmp_path / f"{name}.json").write_text(json.dumps(found | {"layers": told(0.34, 0, None)}))
     return read(tmp_path)
 
@@ -46,7 +51,7 @@ def test_aims_are_met_or_missed():
 
 
 def test_what_was_measured_without_tables_has_a_section_and_a_plot_too(results):
-    few = [{key: found[key] for key in ("case", "network")} for found in results]
+    few = [{key: found[key] for key in ("case", "date", "network")} for found in results]
     assert "| mobilenet_v1 | openvino | sum |" not in section("some-cpu", few)
     assert "layer table" not in plot_of("mobilenet_v1", "some-cpu", few[:2])
 
