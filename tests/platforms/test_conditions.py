@@ -77,3 +77,15 @@ def test_a_shared_core_is_recorded_and_warned_of(caplog):
 def test_waiting_is_the_median_of_what_is_known():
     assert conditions.waited([Reading((1.0,))]) is None
     assert conditions.waited([Reading((1.0,), waited=w) for w in (0.0, 0.1, 0.9)] + [Reading((1.0,))]) == 0.1
+
+
+def test_where_nobody_looked_who_was_busy_nothing_is_recorded():
+    seen = describe("x", "steady", {}, {}, 0.4, None)
+    assert seen == {"trend": "steady", "waited": 0.4}
+
+
+@pytest.mark.parametrize("odd", [{"frequency_mhz": 0}, {"frequency_mhz": "fast"}, {"temperature_c": None}, {}])
+def test_a_snapshot_may_say_anything(odd):
+    for before, after in ((odd, COOL), (COOL, odd), (odd, odd)):
+        assert trend(RISING, before, after) in ("slowing down", "throttled")
+    assert trend(RISING, odd, {"frequency_mhz": 1000.0}) == "slowing down"

@@ -57,6 +57,15 @@ def test_the_list_has_ours_ready():
     assert states["simulated"].parameters["noise"] == 0
 
 
+def test_a_device_without_the_program_that_reaches_it_is_not_ready(monkeypatch, tmp_path):
+    (tmp_path / "adb").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    states = {info.name: info for info in list_platforms()}
+    assert states["adb"].state == "ready"
+    assert states["ssh"].state == "not installed"
+    assert states["ssh"].description == "the program ssh is not installed; run: apt install openssh-client"
+
+
 class Third:
     """A third party's platform that needs something exotic."""
 

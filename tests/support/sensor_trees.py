@@ -1,4 +1,4 @@
-"""Writes sensor trees as they were seen on real machines; energy and power go up and down as a test says."""
+"""Writes sensor trees in the layout of real machines, by hand; energy and power go up and down as a test says."""
 
 from __future__ import annotations
 

@@ -58,13 +58,17 @@ def trend(pace: NDArray[np.float64], before: Mapping[str, Any], after: Mapping[s
         return "steady"
     if change < 0:
         return "speeding up"
-    hotter = _difference("temperature_c", before, after)
-    clock = after.get("frequency_mhz", 1.0) / before.get("frequency_mhz", after.get("frequency_mhz", 1.0))
-    return "throttled" if hotter >= _HOTTER_C or clock < _CLOCK else "slowing down"
+    cool, hot = _both("temperature_c", before, after)
+    fast, slow = _both("frequency_mhz", before, after)
+    return "throttled" if hot - cool >= _HOTTER_C or slow < _CLOCK * fast else "slowing down"
 
 
-def _difference(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
-    return float(after[key] - before[key]) if key in before and key in after else 0.0
+def _both(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[float, float]:
+    """Return a number of both snapshots; zeros unless both have it: what a device says of itself may be anything."""
+    first, last = (snapshot.get(key) for snapshot in (before, after))
+    if isinstance(first, int | float) and isinstance(last, int | float):
+        return float(first), float(last)
+    return 0.0, 0.0
 
 
 def waited(readings: Sequence[Reading]) -> float | None:
@@ -79,7 +83,7 @@ def describe(
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     share: float | None,
-    busy: Sequence[BusyProcess],
+    busy: Sequence[BusyProcess] | None,
 ) -> dict[str, Any]:
     """Return the environment of a window, and warn of what may have spoilt it.
 
@@ -89,14 +93,16 @@ def describe(
         before: snapshot of the machine at the window's beginning.
         after: the same at its end.
         share: of the time in which sessions had no core.
-        busy: other programs.
+        busy: other programs; ``None`` where nobody looked, of which nothing is recorded.
     """
     changing = ("load_1_min", "temperature_c", "frequency_mhz")
     seen: dict[str, Any] = {**before, **{f"{key}_after": after[key] for key in changing if key in after}}
-    seen |= {"trend": word, "busy": [asdict(process) for process in busy], "busy_count": len(busy)}
+    seen["trend"] = word
+    if busy is not None:
+        seen |= {"busy": [asdict(process) for process in busy], "busy_count": len(busy)}
     if share is not None:
         seen["waited"] = share
-    names = ", ".join(f"{process.name} ({process.cores:.0%} of a core)" for process in busy[:5])
+    names = ", ".join(f"{process.name} ({process.cores:.0%} of a core)" for process in (busy or ())[:5])
     if word in ("slowing down", "throttled"):
         cause = ": it grew hot or lowered its clock" if word == "throttled" else ""
         _log.warning("%s: the machine became slower while it measured%s; let it cool and repeat", platform, cause)

@@ -60,9 +60,8 @@ class Device(Protocol):
 
     One that can ask a runtime's profiler also has ``profile(runtime, artifact, *, seconds)``; see `Platform`.
 
-    A device that cannot load the files of every runtime names those it can in ``runtimes``, a tuple.
-
-    A device that cannot load the files of every runtime names those it can in ``runtimes``, a tuple.
+    A device that cannot load the files of every runtime names those it can in ``runtimes``, a tuple; one that is
+    reached through a program of this machine names it in ``programs``, with the command that installs it.
 
     Attributes:
         name: as in platform strings, e.g. ``local`` or ``ssh://me@phone``.

@@ -8,6 +8,7 @@ entry points are installed.
 from __future__ import annotations
 
 import inspect
+import shutil
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -88,6 +89,14 @@ def _factory(name: str, home: str) -> Factory:
         if find_spec(part) is None:
             raise PlatformError(f"platform {name!r} is not installed; run: pip install {package}")
     return factory
+
+
+def _lacking_program(factory: Factory) -> str:
+    """Return what to install for a program of this machine that a device is reached through; empty if it is there."""
+    programs: Mapping[str, str] = getattr(factory, "programs", None) or {}
+    return "; ".join(
+        f"the program {name} is not installed; run: {hint}" for name, hint in programs.items() if not shutil.which(name)
+    )
 
 
 def _parameters(factory: Factory) -> Parameters:
@@ -199,6 +208,9 @@ def list_platforms() -> list[PlatformInfo]:
             infos.append(PlatformInfo(name, "not installed", str(error), {}))
             continue
         of_device = _parameters(_factory("local", _DEVICES["local"])) if name in _RUNTIMES else {}
+        if lacking := _lacking_program(factory):
+            infos.append(PlatformInfo(name, "not installed", lacking, {}))
+            continue
         parameters = of_device | _parameters(factory)
         defaults = {key: default for key, (_, default) in parameters.items()}
         infos.append(PlatformInfo(name, "ready", getattr(factory, "description", ""), defaults))

@@ -92,7 +92,7 @@ def measure(
         watch, before = BusyWatch(), platform.environment()
         readings = _rounds(platform, tracks, protocol, seed, progress)
         # who is busy here says nothing about a device that is elsewhere
-        busy = watch.others() if getattr(platform, "exclusive", True) else []
+        busy = watch.others() if getattr(platform, "exclusive", True) else None
         environment = _conditions(platform, readings, reference, before, busy)
     results = summarise(platform.name, readings, sentinel=reference, environment=environment)
     if getattr(platform, "deployable", False):
@@ -111,7 +111,7 @@ def _conditions(
     readings: Sequence[Sequence[Reading]],
     sentinel: int | None,
     before: Mapping[str, Any],
-    busy: Sequence[BusyProcess],
+    busy: Sequence[BusyProcess] | None,
 ) -> dict[str, Any]:
     """Return what the machine was like in a window that has just ended."""
     after = platform.environment()

@@ -36,4 +36,7 @@ def test_it_needs_python_and_runtimes_only():
 
 def test_old_pythons_can_read_it():
     for name, source in sources().items():
-        ast.parse(source, filename=name, feature_version=(3, 9))
+        tree = ast.parse(source, filename=name, feature_version=(3, 9))
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+        zips = [keyword.arg for call in calls if call.func.id == "zip" for keyword in call.keywords]
+        assert "strict" not in zips, f"{name}: zip(strict=...) is of Python 3.10"

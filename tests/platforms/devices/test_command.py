@@ -141,6 +141,7 @@ def test_the_folder_of_the_start_counts(script, model, tmp_path, monkeypatch):
         ("echo '{\"latency_ms\": -1}'", "latency_ms.*is wrong"),
         ("echo '{\"latency_ms\": []}'", "latency_ms.*is wrong"),
         ('echo \'{"latency_ms": 1, "energy_mj": 0}\'', "no energy above 0"),
+        ('echo \'{"latency_ms": 1, "energy_mj": -3}\'', "no energy above 0"),
         ("echo '{\"latency_ms\": 1}'", "gave no energy above 0"),
         ("echo '{\"latency_ms\": NaN}'", "NaN is no number"),
         ("echo first; echo the meter is off >&2; exit 3", r"failed on model.onnx with status 3\.\nthe meter is off"),

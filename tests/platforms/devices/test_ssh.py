@@ -175,6 +175,8 @@ def test_files_and_scripts_that_were_removed_come_again(sshd, opened, relu):
     (sshd.home / f".cache/netadapt/device/{relu.sha256}.onnx").write_bytes(b"damaged")
     assert time_it(platform, relu).latency_ms
     shutil.rmtree(sshd.home / ".cache/netadapt")
+    assert time_it(platform, relu).latency_ms  # this one had pushed them
+    shutil.rmtree(sshd.home / ".cache/netadapt")
     assert time_it(opened(), relu).latency_ms
 
 

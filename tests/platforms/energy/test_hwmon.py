@@ -1,6 +1,8 @@
-"""hwmon on recorded trees: which channels of which chip, in watts or joules, and what is refused."""
+"""hwmon on trees in the layout of real ones: which channels of which chip, in watts or joules, and what is refused."""
 
 from __future__ import annotations
+
+import shutil
 
 import pytest
 import sensor_trees as trees
@@ -70,3 +72,14 @@ def test_a_sensor_that_has_gone_is_told(tmp_path):
     (folder / "power1_input").unlink()
     with pytest.raises(PlatformError, match="can no longer be read"):
         sensor.read()
+
+
+def test_of_several_chips_of_one_name_the_folder_tells(tmp_path):
+    first = trees.board(tmp_path)
+    second = first.with_name("hwmon9")
+    shutil.copytree(first, second)
+    trees.write(second, power1_input=1_000_000)
+    with pytest.raises(PlatformError, match=rf"write energy=hwmon:{first.name} or energy=hwmon:hwmon9"):
+        Hwmon(tmp_path, "ina226")
+    assert Hwmon(tmp_path, "hwmon9").read() == pytest.approx(1.0)
+    assert Hwmon(tmp_path, first.name).read() == pytest.approx(3.25)

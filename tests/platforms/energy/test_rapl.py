@@ -1,4 +1,4 @@
-"""RAPL on a recorded tree: what is added up, wrap-arounds, and what is refused."""
+"""RAPL on a tree in the layout of real ones: what is added up, wrap-arounds, and what is refused."""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import pytest
 import sensor_trees as trees
 
@@ -22,6 +25,21 @@ def test_words(tmp_path):
 def test_a_desktop_has_no_sensor_of_its_processor(tmp_path):
     trees.desktop(tmp_path)
     assert open_sensor("auto", tmp_path) is None
+
+
+def test_a_sensor_that_may_not_be_read_is_told_of(tmp_path, monkeypatch, caplog):
+    trees.rapl(tmp_path)
+    read = Path.read_text
+
+    def refused(path, *arguments, **options):
+        if path.name == "energy_uj":
+            raise PermissionError(13, "Permission denied")
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with caplog.at_level(logging.WARNING, "netadapt"):
+        assert open_sensor("auto", tmp_path) is None
+    assert "sudo chmod a+r" in caplog.text
 
 
 @pytest.mark.parametrize(

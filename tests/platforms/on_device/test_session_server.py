@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from netadapt.platforms import on_device
 
@@ -45,3 +48,19 @@ def test_it_answers_one_line_per_request_and_ends_with_its_input(tmp_path):
         assert "NO_SUCHFILE" in answer["error"].upper().replace(" ", "_")
     done.communicate()
     assert done.returncode == 0
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.syspath_prepend(SERVER.parent)
+    return importlib.import_module("session_server")
+
+
+def test_an_empty_runtime_that_failed_is_measured_again(server, monkeypatch):
+    answers = [{"timeout": 1.0}, {"peak_bytes": 7_000_000}, {"peak_bytes": 5_000_000}, {"peak_bytes": 7_000_000}]
+    monkeypatch.setattr(server, "fork_session", lambda request, parent: answers.pop(0))
+    request, empty = {"threads": 1, "options": {}}, {}
+    assert "memory_mb" not in server.respond(request, empty, 1)
+    assert server.respond(request, empty, 1)["memory_mb"] == 2.0
+    answers.append({"peak_bytes": 4_000_000})
+    assert server.respond(request, empty, 1)["memory_mb"] == 0.001  # above 0: resources are compared by ratios

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from onnx_outputs import assert_same_onnx
+from onnxruntime import get_available_providers
 
 from netadapt.errors import PlatformError
 from netadapt.models import resolve_model
@@ -30,6 +31,17 @@ def test_too_many_threads_are_refused():
         resolve_platform(f"onnxruntime?threads={len(available_cores()) + 1}")
     with pytest.raises(PlatformError, match="allowed are 1 to"):
         resolve_platform("onnxruntime?threads=0")
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in get_available_providers(), reason="this onnxruntime has CUDA")
+def test_without_its_provider_cuda_is_refused(tmp_path):
+    platform = resolve_platform("onnxruntime?cuda=true")
+    try:
+        artifact = platform.compile(torch.nn.ReLU(), torch.zeros(1, 4), tmp_path)
+        with pytest.raises(PlatformError, match="pip install onnxruntime-gpu"):
+            platform.session(artifact, seconds=0.01, warmups=1)
+    finally:
+        platform.close()
 
 
 def test_all_threads_work(tmp_path):

@@ -52,6 +52,7 @@ class Adb:
     """
 
     description = "adb://SERIAL/litert or ncnn, an Android phone with the maker's benchmark program"
+    programs: Mapping[str, str] = {"adb": "apt install adb"}
     exclusive = False
     resources: tuple[str, ...] = ("latency",)
     runtimes = tuple(PROGRAMS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, TypeVar
+import math
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -31,7 +32,7 @@ def read_answer(content: bytes, model: type[_Model]) -> _Model:
         BadAnswer: it is not one JSON object, holds a key twice or a number that is not finite, or ``model`` refuses it.
     """
     try:
-        found = json.loads(content.decode(), parse_constant=_refuse, object_pairs_hook=_once)
+        found = json.loads(content.decode(), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise BadAnswer(f"not one JSON object ({error}): {_beginning(content)}") from None
     if not isinstance(found, dict):
@@ -44,8 +45,13 @@ def read_answer(content: bytes, model: type[_Model]) -> _Model:
         raise BadAnswer(f"a JSON object in which {where} is wrong ({first['msg']}): {_beginning(content)}") from None
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -180,7 +180,7 @@ class CommandPlatform:
                 f"else on standard error; it printed {error}{tail}"
             ) from error
         given = {"latency": printed.latency_ms, "energy": printed.energy_mj, "memory": printed.memory_mb}
-        if missing := [name for name in self.resources if not given[name]]:
+        if missing := [name for name in self.resources if not _above_zero(given[name])]:
             raise PlatformError(
                 f"{program} was said to measure {', '.join(self.resources)}, but gave no {' and no '.join(missing)} "
                 f"above 0 for {file}; mend it, or take the word out of resources=."
@@ -195,6 +195,11 @@ class CommandPlatform:
     def close(self) -> None:
         """Forget what was kept for conversions; idempotent."""
         self._runtime.close()
+
+
+def _above_zero(given: list[float] | float | None) -> bool:
+    """Tell whether a resource was given; latencies in lists are all positive."""
+    return isinstance(given, list) or (given is not None and given > 0)
 
 
 def _split(address: str) -> list[str]:

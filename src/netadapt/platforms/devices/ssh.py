@@ -34,6 +34,7 @@ BUSY_S = 3600.0  #: to wait for others who measure on the device, in all
 WAIT_S = 10.0  #: and in one request, after which the user is told
 _GRACE_S = 60.0  # for what is done around a session: waiting for others, starting Python, importing the runtime
 _PUSH_S = 600.0  # for one file
+_CANNOT_OPEN = 2  # with this status Python ends where there is no such script
 _ADDRESS = re.compile(
     r"//(?:(?P<user>[A-Za-z0-9_][\w.+-]*)@)?(?:\[(?P<v6>[0-9A-Fa-f:]+(?:%\w+)?)\]|(?P<host>[A-Za-z0-9_][\w.-]*))"
     r"(?::(?P<port>\d{1,5}))?",
@@ -115,6 +116,7 @@ class Ssh:
     """
 
     description = "ssh://[user@]host[:port]/RUNTIME, another machine that has Python and the runtime"
+    programs: Mapping[str, str] = {"ssh": "apt install openssh-client"}
     resources: tuple[str, ...] = ("latency", "memory")
 
     def __init__(self, address: str = "", *, threads: int = 1, python: str = "python3", limit_s: float = 300.0) -> None:
@@ -284,11 +286,18 @@ class Ssh:
         self, request: Mapping[str, Any], model: type[_Answer], *, limit_s: float, content: bytes = b""
     ) -> _Answer:
         """Send one request to the scripts on the device, which are pushed first if they are not there."""
+        said = json.dumps(request).encode() + b"\n" + content
+        known = self._script is not None
+        outcome = self._run_script(said, limit_s)
+        if known and outcome.status == _CANNOT_OPEN:  # somebody has emptied the folder there
+            self._script = None
+            outcome = self._run_script(said, limit_s)
+        return self._checked(outcome, model, limit_s)
+
+    def _run_script(self, said: bytes, limit_s: float) -> Outcome:
         if self._script is None:
             self._script = self._push_scripts()
-        command = f"exec {self._python} {shlex.quote(self._script)}"
-        line = json.dumps(request).encode() + b"\n"
-        return self._checked(self._connection.run(command, line + content, limit_s=limit_s), model, limit_s)
+        return self._connection.run(f"exec {self._python} {shlex.quote(self._script)}", said, limit_s=limit_s)
 
     def _push_scripts(self) -> str:
         """Store the archive of scripts on the device unless it is there, and return its path there."""

@@ -38,7 +38,7 @@ class Hwmon:
 
     Args:
         root: where the system's files are.
-        chip: its name, where there are several.
+        chip: its name, where there are several; of several with one name its folder, e.g. ``hwmon3``.
 
     Raises:
         PlatformError: no chip has a power sensor, several have and none was named, or none of that name does.
@@ -75,13 +75,17 @@ class Hwmon:
 def _choose(chips: list[_Chip], name: str | None, root: Path) -> _Chip:
     """Return the chip of a name, or the only one that sees the processor."""
     names = ", ".join(chip.name for chip in chips) or "none"
-    usable = [chip for chip in chips if (chip.name == name if name else not chip.name.startswith(_ELSEWHERE))]
+    named = [chip for chip in chips if name in (chip.name, chip.folder.name)]
+    usable = named if name else [chip for chip in chips if not chip.name.startswith(_ELSEWHERE)]
     if len(usable) == 1:
         return usable[0]
     if len(usable) > 1 and name is None:
         raise PlatformError(f"energy=hwmon: several chips measure power; name one, energy=hwmon:CHIP, of {names}.")
     asked = f"chip {name!r} with a power sensor" if name else "power sensor of this board or its processor"
-    what = f"several chips are called {name!r}" if len(usable) > 1 else f"there is no {asked} in {root}/class/hwmon"
+    if len(usable) > 1:
+        folders = " or ".join(f"energy=hwmon:{chip.folder.name}" for chip in usable)
+        raise PlatformError(f"energy=hwmon: several chips are called {name!r}; write {folders}.")
+    what = f"there is no {asked} in {root}/class/hwmon"
     raise PlatformError(f"energy=hwmon: {what} (with power sensors: {names}). Use another sensor, or leave energy out.")
 
 

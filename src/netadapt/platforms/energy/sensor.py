@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Protocol
 
 from netadapt.errors import PlatformError, did_you_mean
 
+_log = logging.getLogger("netadapt")
 KINDS = ("none", "auto", "rapl", "hwmon", "nvml")
 SYS = Path("/sys")
 
@@ -81,8 +83,9 @@ def _first(root: Path) -> Sensor | None:
     for sensor in (Rapl, Hwmon):
         try:
             return sensor(root)
-        except PlatformError:
-            continue
+        except PlatformError as error:
+            if isinstance(error.__context__, PermissionError):  # it is there, and can be had
+                _log.warning("%s", error)
     return None
 
 

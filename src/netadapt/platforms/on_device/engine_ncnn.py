@@ -107,7 +107,7 @@ def open_model(path: str | None, threads: int, options: dict[str, Any]) -> Calla
     """
     net, inputs = load(path, threads, options)
     arrays = [random_array(entry["shape"], "float32") for entry in inputs]
-    feeds = [(e["name"], matrix(a, e["batch_axis"])) for e, a in zip(inputs, arrays, strict=True)]
+    feeds = [(e["name"], matrix(a, e["batch_axis"])) for e, a in zip(inputs, arrays)]
     return lambda: infer(net, feeds)
 
 
@@ -120,8 +120,7 @@ def main() -> None:
         feeds = [(e["name"], matrix(given[e["name"]], e["batch_axis"])) for e in inputs]
     axes = json.loads(Path(sys.argv[1]).read_bytes())["output_batch_axes"]
     outputs = [
-        output.numpy(batch_index=NO_BATCH if axis is None else axis)
-        for output, axis in zip(infer(net, feeds), axes, strict=True)
+        output.numpy(batch_index=NO_BATCH if axis is None else axis) for output, axis in zip(infer(net, feeds), axes)
     ]
     np.savez(sys.argv[4], *outputs)
 

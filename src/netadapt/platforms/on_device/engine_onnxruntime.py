@@ -1,4 +1,4 @@
-"""onnxruntime's side of a session: loads an ONNX file with its processor provider."""
+"""onnxruntime's side of a session: loads an ONNX file with its processor provider, or with CUDA's."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ EMPTY_MODEL = bytes.fromhex(
 )
 WARMUPS = 5  # inferences whose trace is left out
 FEWEST_RUNS, MOST_RUNS = 10, 300  # inferences that are traced; a trace takes about 700 bytes per operation
+PROCESSOR, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 KERNEL, BLOCKED = "_kernel_time", "_nchwc"  # how the runtime marks kernels, and operations on its own blocked layout
 TYPES = {
     "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(int64)": "int64",
@@ -38,8 +39,9 @@ def open_model(path: str | None, threads: int, options: dict[str, Any]) -> Calla
 
     Raises:
         ValueError: an input has a free size (a free first one counts as 1), or a type that is no plain number.
+        RuntimeError: ``cuda`` is among the options and there is no such provider here.
     """
-    session = _session(path or EMPTY_MODEL, _settings(threads))
+    session = _session(path or EMPTY_MODEL, _settings(threads), options)
     return _run(session)
 
 
@@ -47,13 +49,13 @@ def profile(path: str, threads: int, options: dict[str, Any], seconds: float) ->
     """Return what each operation takes, from the runtime's own trace of its inferences.
 
     Raises:
-        ValueError: as `open_model`.
+        ValueError, RuntimeError: as `open_model`.
     """
     with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
         chosen = _settings(threads)
         chosen.enable_profiling = True
         chosen.profile_file_prefix = str(Path(folder) / "profile")
-        session = _session(path, chosen)
+        session = _session(path, chosen, options)
         run = _run(session)
         end, runs = time.monotonic() + seconds, 0
         while runs < WARMUPS + FEWEST_RUNS or (time.monotonic() < end and runs < WARMUPS + MOST_RUNS):
@@ -103,10 +105,17 @@ def _settings(threads: int) -> Any:
     return chosen
 
 
-def _session(model: str | bytes, settings: Any) -> Any:
+def _session(model: str | bytes, settings: Any, options: dict[str, Any]) -> Any:
     import onnxruntime
 
-    return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    if not options.get("cuda"):
+        return onnxruntime.InferenceSession(model, settings, providers=[PROCESSOR])
+    if CUDA not in onnxruntime.get_available_providers():
+        raise RuntimeError("cuda=true, but this onnxruntime has no CUDA provider; run: pip install onnxruntime-gpu")
+    session = onnxruntime.InferenceSession(model, settings, providers=[(CUDA, {"use_tf32": 0}), PROCESSOR])
+    if CUDA not in session.get_providers():  # it falls back without an error
+        raise RuntimeError("cuda=true, but onnxruntime finds no usable GPU, CUDA or cuDNN here; leave cuda out")
+    return session
 
 
 def _run(session: Any) -> Callable[[], object]:

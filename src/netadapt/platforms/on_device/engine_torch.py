@@ -247,7 +247,7 @@ def _check_arguments(operation: Any, args: Sequence[Any], kwargs: Mapping[str, A
             raise ValueError("getitem takes a result and a position")
         return
     names = [argument.name for argument in operation._schema.arguments]
-    named = dict(zip(names, args, strict=False)) | dict(kwargs)
+    named = dict(zip(names, args)) | dict(kwargs)
     if len(args) > len(names) or not named.keys() <= set(names):
         raise ValueError(f"{operation} has the arguments {names}, not {list(named)}")
     for name, value in named.items():

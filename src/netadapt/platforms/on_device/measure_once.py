@@ -73,7 +73,7 @@ def version(runtime: str) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         return {"lacking": error.name or runtime, "executable": sys.executable}
     except Exception as error:  # noqa: BLE001  whatever it is, the asker must be told
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"error": f"{type(error).__name__}: {error}"[: session_server.MOST_CHARACTERS]}
 
 
 def put(request: dict[str, Any]) -> dict[str, Any]:

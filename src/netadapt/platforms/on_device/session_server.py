@@ -26,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from session_timing import engine_of, run_session
 
 TAIL_BYTES = 2000
+LEAST_BYTES = 1000  # a tiny network may take no more than the empty runtime; resources are compared by ratios
+MOST_CHARACTERS = 2000  # of an error: some runtimes print the whole graph
 _PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
@@ -38,7 +40,7 @@ def child(request: dict[str, Any], answer: int, errors: int, server: int) -> NoR
     try:
         result = run_session(request)
     except Exception as error:  # noqa: BLE001  whatever the runtime raises is the client's to report
-        result = {"error": f"{type(error).__name__}: {error}"}
+        result = {"error": f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]}
     os.write(answer, json.dumps(result).encode() + b"\n")
     os._exit(0)
 
@@ -102,11 +104,12 @@ def respond(request: dict[str, Any], empty: dict[str, int], parent: int) -> dict
     settings = json.dumps([request["threads"], request["options"]], sort_keys=True)
     if settings not in empty:
         idle = fork_session(request | {"model": None, "seconds": 0.0, "warmups": 1}, parent)
-        empty[settings] = idle.get("peak_bytes") or 0
+        if idle.get("peak_bytes"):  # else once more in the next session
+            empty[settings] = idle["peak_bytes"]
     answer = fork_session(request, parent)
     peak = answer.pop("peak_bytes", None)
-    if peak is not None and empty[settings]:
-        answer["memory_mb"] = max(0.0, (peak - empty[settings]) / 1e6)
+    if peak is not None and settings in empty:
+        answer["memory_mb"] = max(LEAST_BYTES, peak - empty[settings]) / 1e6
     return answer
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 SLICE_MS = 6.0
 MINIMUM_SLICES = 3
+TASKS = Path("/proc/self/task")
 
 Run = Callable[[], object]
 
@@ -48,13 +49,19 @@ def peak_bytes() -> int | None:
     return None
 
 
-def waited_s() -> float | None:
-    """Return the seconds that this process was ready to run but had no core so far; ``None`` where nobody tells."""
+def waited_ns() -> dict[str, int] | None:
+    """Return how long each thread was ready to run but had no core so far; ``None`` where nobody tells."""
     try:
-        texts = [path.read_text() for path in Path("/proc/self/task").glob("*/schedstat")]
-        return max((int(text.split()[1]) for text in texts), default=0) / 1e9 if texts else None
+        return {path.parent.name: int(path.read_text().split()[1]) for path in TASKS.glob("*/schedstat")} or None
     except (OSError, ValueError, IndexError):
         return None
+
+
+def longest_wait_s(before: dict[str, int] | None, after: dict[str, int] | None) -> float | None:
+    """Return how long the thread that waited most did so between two calls of `waited_ns`; ``None`` if nobody tells."""
+    if before is None or after is None:
+        return None
+    return max(0, *(total - before.get(thread, 0) for thread, total in after.items())) / 1e9
 
 
 def random_array(shape: Sequence[int], dtype: str) -> Any:
@@ -90,11 +97,10 @@ def time_slices(run: Run, seconds: float, warmups: int, elapsed: Callable[[Run, 
     shortest = min(elapsed(run, 1) for _ in range(max(warmups, 1)))
     repeats = max(1, round(SLICE_MS / max(shortest, 1e-6)))
     slices: list[float] = []
-    waited_before, began = waited_s(), time.monotonic()
+    before, began = waited_ns(), time.monotonic()
     while len(slices) < MINIMUM_SLICES or time.monotonic() < began + seconds:
         slices.append(elapsed(run, repeats) / repeats)
-    ended, waited_after = time.monotonic(), waited_s()
-    waited = None if waited_before is None or waited_after is None else waited_after - waited_before
+    ended, waited = time.monotonic(), longest_wait_s(before, waited_ns())
     return {
         "latency_ms": slices,
         "inferences": repeats * len(slices),

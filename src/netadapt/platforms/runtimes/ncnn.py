@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _ENGINE = Path(__file__).parents[1] / "on_device/engine_ncnn.py"
-_LIMIT_S = 600.0  # for a conversion; a large network takes a few seconds
+_LIMIT_S = 600.0  # for a conversion or one inference; a large network takes a few seconds
 # How pnnx's own script for the network hands over inputs and takes outputs: the only place that tells batch axes.
 _INPUT = re.compile(r'ex\.input\("(\w+)", ncnn\.Mat\(\w+\.numpy\(\)(?:, batch_index=(\d+))?\)')
 _OUTPUT = re.compile(r"\(out\d+\.numpy\((?:batch_index=(\d+))?\)")
@@ -159,9 +159,18 @@ def run_once(artifact: Artifact, options: Mapping[str, Any], inputs: Sequence[np
         arrays = {name: np.ascontiguousarray(value) for name, value in zip(names, inputs, strict=True)}
         np.savez(given, allow_pickle=False, **arrays)
         command = [sys.executable, "-P", str(_ENGINE), str(artifact.path), json.dumps(dict(options))]
-        done = subprocess.run(
-            [*command, str(given), str(taken)], stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
+        try:
+            done = subprocess.run(
+                [*command, str(given), str(taken)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_LIMIT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise PlatformError(
+                f"ncnn did not run this network once within {_LIMIT_S:g} s; use a smaller one."
+            ) from error
         if done.returncode != 0:
             tail = done.stderr.decode(errors="replace")[-1000:].strip()
             raise PlatformError(f"ncnn cannot run this network (status {done.returncode}).\n{tail}")
