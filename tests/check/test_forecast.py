@@ -35,6 +35,16 @@ def test_a_lower_budget_takes_more_iterations(metering) -> None:
     assert counts == sorted(set(counts))
 
 
+def test_estimators_take_longer_where_it_is_noisy(metering) -> None:
+    def estimator_s(noise: float) -> float:
+        metering.noise = dict.fromkeys(metering.noise, noise)
+        return forecast(metering, SearchSection(), "50%", 0.1, SPEED, None).estimator_s
+
+    quiet_s = estimator_s(0.0)
+    assert quiet_s == pytest.approx(SearchSection().networks * 3 * 0.1)
+    assert estimator_s(0.3) == pytest.approx(3 * quiet_s)
+
+
 def test_the_task_tells_how_long_the_end_is(metering) -> None:
     task = resolve_task("digits", resolution=8)
     told = forecast(metering, SearchSection(), "90%", 0.1, SPEED, task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from netadapt.adaptation.limits import excess_noise, schedules
@@ -74,7 +75,7 @@ def forecast(
     # networks shrink steadily from the start to the budget: on average they cost the mean of both
     share = max((1 + limit / initial[name]) / 2 for name, limit in limits.items())
     iteration_s = _iteration(metering, search, session_s, speed, task, share)
-    estimator_s = search.networks * RoundsProtocol().rounds * session_s
+    estimator_s = search.networks * _rounds(metering) * session_s
     images = getattr(task, "train_images", None)
     share_at_end = max(limit / initial[name] for name, limit in limits.items())
     long_term_s = None if images is None else (LongTerm().epochs or 0) * images * share_at_end / speed.training
@@ -93,6 +94,13 @@ def forecast(
         forward_images_per_s=speed.forward,
         training_images_per_s=speed.training,
     )
+
+
+def _rounds(metering: Metering) -> int:
+    """Return how many rounds the estimator's networks will take in an hour as noisy as this one."""
+    protocol = RoundsProtocol()
+    wanted = math.ceil(metering.protocol.sessions * (metering.noise.get("latency", 0.0) / protocol.half_width) ** 2)
+    return max(protocol.rounds, min(wanted, protocol.most))
 
 
 def _iteration(

@@ -93,7 +93,8 @@ class Measurement:
         size_mb: of the file that was measured, in 10^6 bytes; ``None`` where users do not deploy such files.
         yardsticks_ms: of the networks of known latency in the same window, if any (see `resources/yardsticks.py`).
         environment: what was seen of the machine (processor, governor, load, temperature, versions), and of the window:
-            ``trend`` (see `conditions.py`), ``busy`` (other programs), ``waited`` (share of the time without a core).
+            ``trend`` (see `conditions.py`), ``busy`` (other programs, where somebody looked), ``waited`` (share of the
+            time without a core).
     """
 
     platform: str

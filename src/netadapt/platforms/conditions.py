@@ -60,7 +60,7 @@ def trend(pace: NDArray[np.float64], before: Mapping[str, Any], after: Mapping[s
         return "speeding up"
     cool, hot = _both("temperature_c", before, after)
     fast, slow = _both("frequency_mhz", before, after)
-    return "throttled" if hot - cool >= _HOTTER_C or slow < _CLOCK * fast else "slowing down"
+    return "throttled" if hot - cool >= _HOTTER_C or 0 < slow < _CLOCK * fast else "slowing down"
 
 
 def _both(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ Called by `meter.py`, `layer_table.py` and `verify.py`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -31,8 +31,9 @@ class RoundsProtocol:
 
     Attributes:
         rounds: sessions per network, at least.
-        most: sessions per network, at most; rounds go on while latencies are less sure than ``half_width``.
-        half_width: half the 95 % confidence interval that is narrow enough, relative, the median over the networks.
+        most: sessions per network, at most but never fewer than ``rounds``: rounds go on while latencies are less sure
+            than ``half_width``.
+        half_width: half the 95 % confidence interval that is narrow enough, relative, of the typical network.
         seconds: length of a session's timed part.
         warmups: inferences before it.
         sentinel_every: one session of a sentinel per so many networks of a round; each sentinel has at least one.
@@ -86,6 +87,11 @@ class Rounds:
         low, middle, high = np.percentile(self.sentinels[resource][:, :: self.kinds], [25, 50, 75])
         return float((high - low) / middle)
 
+    def half_width(self, resource: str = "latency") -> float:
+        """Return half the 95 % confidence interval of the typical network, relative."""
+        everything = np.concatenate([self.networks[resource], self.sentinels[resource]], axis=1)
+        return float(np.median(half_widths(_steady(everything).T)))
+
 
 def measure_rounds(
     platform: Platform,
@@ -133,27 +139,25 @@ def _measure(
     everything = [*artifacts, *(sentinels[turn % kinds] for turn in range(turns))]
     count = len(artifacts)
     found: list[dict[str, Floats]] = []
-    while len(found) < protocol.rounds or (len(found) < protocol.most and not _sure(found, count, protocol)):
+    while True:
         row = {name: np.empty(len(everything)) for name in platform.resources}
         for column in _order(random, count, protocol.sentinel_every, turns):
             reading = _session(platform, everything[column], protocol)
             for name, values in row.items():
                 values[column] = _value(reading, name, platform.name)
         found.append(row)
-    tables = {name: np.array([row[name] for row in found]) for name in platform.resources}
-    return Rounds(
-        {name: table[:, :count] for name, table in tables.items()},
-        {name: table[:, count:] for name, table in tables.items()},
-        kinds,
-    )
+        tables = {name: np.array([row[name] for row in found]) for name in platform.resources}
+        networks = {name: table[:, :count] for name, table in tables.items()}
+        rounds = Rounds(networks, {name: table[:, count:] for name, table in tables.items()}, kinds)
+        if len(found) >= protocol.rounds and _enough(rounds, len(found), protocol):
+            return rounds
 
 
-def _sure(found: Sequence[Mapping[str, Floats]], count: int, protocol: RoundsProtocol) -> bool:
-    """Tell whether the typical one of ``count`` networks is known as surely as the protocol wants."""
-    if "latency" not in found[0]:
+def _enough(rounds: Rounds, taken: int, protocol: RoundsProtocol) -> bool:
+    """Tell whether more rounds are not allowed, not needed, or hopeless."""
+    if taken >= protocol.most or "latency" not in rounds.networks:
         return True
-    steady = _steady(np.array([row["latency"] for row in found]))[:, :count]
-    return float(np.median(half_widths(steady.T))) <= protocol.half_width
+    return rounds.spread() > _UNUSABLE or rounds.half_width() <= protocol.half_width
 
 
 def _order(random: np.random.Generator, count: int, every: int, turns: int) -> list[int]:

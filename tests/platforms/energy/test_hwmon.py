@@ -82,4 +82,7 @@ def test_of_several_chips_of_one_name_the_folder_tells(tmp_path):
     with pytest.raises(PlatformError, match=rf"write energy=hwmon:{first.name} or energy=hwmon:hwmon9"):
         Hwmon(tmp_path, "ina226")
     assert Hwmon(tmp_path, "hwmon9").read() == pytest.approx(1.0)
+    assert Hwmon(tmp_path, "hwmon9").name == "hwmon:hwmon9"  # what it is measured with can be asked for again
+    with pytest.raises(PlatformError, match=rf"of {first.name}, hwmon9"):
+        Hwmon(tmp_path)
     assert Hwmon(tmp_path, first.name).read() == pytest.approx(3.25)

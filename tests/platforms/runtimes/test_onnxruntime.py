@@ -15,6 +15,7 @@ from netadapt.models import resolve_model
 from netadapt.network import trace
 from netadapt.platforms import Artifact, resolve_platform
 from netadapt.platforms.environment import available_cores
+from netadapt.platforms.runtimes import onnxruntime
 from netadapt.testing import PlatformSuite
 
 
@@ -37,11 +38,26 @@ def test_too_many_threads_are_refused():
 def test_without_its_provider_cuda_is_refused(tmp_path):
     platform = resolve_platform("onnxruntime?cuda=true")
     try:
+        with pytest.raises(PlatformError, match="pip install onnxruntime-gpu"):
+            platform.fingerprint()
         artifact = platform.compile(torch.nn.ReLU(), torch.zeros(1, 4), tmp_path)
         with pytest.raises(PlatformError, match="pip install onnxruntime-gpu"):
             platform.session(artifact, seconds=0.01, warmups=1)
+        assert platform.profile(artifact, seconds=0.01) is None  # its trace has no times of a GPU
     finally:
         platform.close()
+
+
+def test_with_its_provider_the_gpu_is_the_device(monkeypatch, tmp_path):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "_GPUS", tmp_path)
+    platform = resolve_platform("onnxruntime?cuda=true")
+    assert platform.fingerprint()["device"] == "CUDA"
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0/information").write_text("Model: \t\t NVIDIA H200\nIRQ: 1\n")
+    assert platform.fingerprint()["device"] == "NVIDIA H200"
+    assert platform.runtime.distributions[0] == "onnxruntime-gpu"
+    assert resolve_platform("onnxruntime").runtime.accelerator() is None
 
 
 def test_all_threads_work(tmp_path):

@@ -32,7 +32,9 @@ def read_answer(content: bytes, model: type[_Model]) -> _Model:
         BadAnswer: it is not one JSON object, holds a key twice or a number that is not finite, or ``model`` refuses it.
     """
     try:
-        found = json.loads(content.decode(), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
+        found = json.loads(
+            content.decode(), parse_constant=_refuse, parse_float=_finite, parse_int=_whole, object_pairs_hook=_once
+        )
     except (ValueError, RecursionError) as error:
         raise BadAnswer(f"not one JSON object ({error}): {_beginning(content)}") from None
     if not isinstance(found, dict):
@@ -52,6 +54,11 @@ def _refuse(text: str) -> NoReturn:
 def _finite(text: str) -> float:
     number = float(text)
     return number if math.isfinite(number) else _refuse(text)
+
+
+def _whole(text: str) -> int:
+    _finite(text)  # one with hundreds of digits is no float either
+    return int(text)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class Local:
         address: what stands between ``local`` and the runtime; nothing may.
         threads: of one inference; the session is bound to the last so many cores that this process may use.
         limit_s: seconds after which a session is given up.
-        energy: which sensor: ``none``, ``auto`` (none if there is none), ``rapl``, ``hwmon[:CHIP]``, ``nvml[:INDEX]``.
+        energy: which sensor: ``none``, ``auto`` (none if there is none), ``rapl``, ``hwmon[:CHIP]`` (its name
+            or folder), ``nvml[:INDEX]``.
         system: root of the files in which sensors are found.
 
     Raises:

@@ -45,9 +45,10 @@ class Hwmon:
     """
 
     def __init__(self, root: Path = SYS, chip: str | None = None) -> None:
-        found = _choose(list(_chips(root)), chip, root)
+        chips = list(_chips(root))
+        found = _choose(chips, chip, root)
         interval_ms = number(found.folder / "update_interval")
-        self.name = f"hwmon:{found.name}"
+        self.name = f"hwmon:{_word(found, chips)}"
         self._channels = found.channels
         self.channels = tuple(channel.label for channel in found.channels)
         self.is_counter = found.channels[0].is_counter
@@ -74,7 +75,7 @@ class Hwmon:
 
 def _choose(chips: list[_Chip], name: str | None, root: Path) -> _Chip:
     """Return the chip of a name, or the only one that sees the processor."""
-    names = ", ".join(chip.name for chip in chips) or "none"
+    names = ", ".join(_word(chip, chips) for chip in chips) or "none"
     named = [chip for chip in chips if name in (chip.name, chip.folder.name)]
     usable = named if name else [chip for chip in chips if not chip.name.startswith(_ELSEWHERE)]
     if len(usable) == 1:
@@ -83,10 +84,15 @@ def _choose(chips: list[_Chip], name: str | None, root: Path) -> _Chip:
         raise PlatformError(f"energy=hwmon: several chips measure power; name one, energy=hwmon:CHIP, of {names}.")
     asked = f"chip {name!r} with a power sensor" if name else "power sensor of this board or its processor"
     if len(usable) > 1:
-        folders = " or ".join(f"energy=hwmon:{chip.folder.name}" for chip in usable)
+        folders = " or ".join(f"energy=hwmon:{_word(chip, chips)}" for chip in usable)
         raise PlatformError(f"energy=hwmon: several chips are called {name!r}; write {folders}.")
     what = f"there is no {asked} in {root}/class/hwmon"
     raise PlatformError(f"energy=hwmon: {what} (with power sensors: {names}). Use another sensor, or leave energy out.")
+
+
+def _word(chip: _Chip, chips: list[_Chip]) -> str:
+    """Return what a chip is asked for by: its name, or its folder's where others have that name."""
+    return chip.name if [other.name for other in chips].count(chip.name) == 1 else chip.folder.name
 
 
 def _chips(root: Path) -> Iterator[_Chip]:

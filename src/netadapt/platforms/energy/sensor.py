@@ -62,7 +62,7 @@ def open_sensor(kind: str, root: Path = SYS) -> Sensor | None:
     if word not in KINDS or (which and word not in ("hwmon", "nvml")):
         raise PlatformError(
             f"energy={kind!r} is unknown{did_you_mean(word, list(KINDS))}; allowed are {', '.join(KINDS)}, "
-            f"hwmon:CHIP and nvml:INDEX."
+            f"hwmon:CHIP (or its folder) and nvml:INDEX."
         )
     if word == "none":
         return None

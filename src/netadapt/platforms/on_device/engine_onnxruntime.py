@@ -45,12 +45,16 @@ def open_model(path: str | None, threads: int, options: dict[str, Any]) -> Calla
     return _run(session)
 
 
-def profile(path: str, threads: int, options: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
-    """Return what each operation takes, from the runtime's own trace of its inferences.
+def profile(path: str, threads: int, options: dict[str, Any], seconds: float) -> list[dict[str, Any]] | None:
+    """Return what each operation takes, from the runtime's own trace of its inferences; ``None`` on a GPU.
+
+    There its trace tells what it took to ask for an operation, not the operation.
 
     Raises:
         ValueError, RuntimeError: as `open_model`.
     """
+    if options.get("cuda"):
+        return None
     with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
         chosen = _settings(threads)
         chosen.enable_profiling = True

@@ -97,18 +97,25 @@ def fork_session(request: dict[str, Any], parent: int) -> dict[str, Any]:
     return answer | {"stderr": tail}
 
 
+def empty_bytes(request: dict[str, Any], parent: int) -> int:
+    """Return what the runtime takes without a network; 0 if that failed twice, as a busy machine may once."""
+    for _ in range(2):
+        idle = fork_session(request | {"model": None, "seconds": 0.0, "warmups": 1}, parent)
+        if idle.get("peak_bytes"):
+            return int(idle["peak_bytes"])
+    return 0
+
+
 def respond(request: dict[str, Any], empty: dict[str, int], parent: int) -> dict[str, Any]:
     """Run the session of ``request``; memory is what it takes above an empty runtime, kept in ``empty``."""
     if request.get("profile"):
         return fork_session(request, parent)
     settings = json.dumps([request["threads"], request["options"]], sort_keys=True)
     if settings not in empty:
-        idle = fork_session(request | {"model": None, "seconds": 0.0, "warmups": 1}, parent)
-        if idle.get("peak_bytes"):  # else once more in the next session
-            empty[settings] = idle["peak_bytes"]
+        empty[settings] = empty_bytes(request, parent)
     answer = fork_session(request, parent)
     peak = answer.pop("peak_bytes", None)
-    if peak is not None and settings in empty:
+    if peak is not None and empty[settings]:
         answer["memory_mb"] = max(LEAST_BYTES, peak - empty[settings]) / 1e6
     return answer
 

@@ -151,7 +151,7 @@ def run_once(artifact: Artifact, options: Mapping[str, Any], inputs: Sequence[np
         inputs: in the order of the network's inputs.
 
     Raises:
-        PlatformError: ncnn cannot run the files.
+        PlatformError: ncnn cannot run the files, or not within ten minutes.
     """
     names = [entry["name"] for entry in json.loads(artifact.path.read_bytes())["inputs"]]
     with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
