@@ -9,11 +9,12 @@ import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from netadapt.files import write_atomic
+from netadapt.platforms.environment import NOT_INSTALLED, package_version
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("netadapt", "torch", "numpy", "scipy", "onnxruntime")
@@ -40,7 +41,7 @@ def provenance() -> dict[str, Any]:
         "command": " ".join(["python", *(_relative(word) for word in sys.argv)]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "versions": {package: version(package) for package in (*_PACKAGES, *filter(_is_installed, _RUNTIMES))},
+        "versions": {package: version(package) for package in _PACKAGES} | _runtimes(),
     }
 
 
@@ -91,11 +92,9 @@ def processor_here() -> str:
     return processor_name(machine()["processor"])
 
 
-def _is_installed(package: str) -> bool:
-    try:
-        return bool(version(package))
-    except PackageNotFoundError:
-        return False
+def _runtimes() -> dict[str, str]:
+    found = {package: package_version(package) for package in _RUNTIMES}
+    return {package: told for package, told in found.items() if told != NOT_INSTALLED}
 
 
 def _relative(word: str) -> str:

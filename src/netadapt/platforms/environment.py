@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+NOT_INSTALLED = "not installed"  #: the version of a distribution that is not there
 _CPU = Path("/sys/devices/system/cpu")
 #: flag of the system, float32 numbers at once, name of the instructions; the widest first
 _VECTORS = (("avx512f", 16, "AVX-512"), ("avx2", 8, "AVX2"), ("asimd", 4, "Neon"), ("sse2", 4, "SSE2"))
@@ -57,11 +58,11 @@ def whole_vectors(channels: int, step: int) -> int:
 
 
 def package_version(package: str) -> str:
-    """Return the installed version of a distribution, or ``"not installed"``."""
+    """Return the installed version of a distribution, or `NOT_INSTALLED`."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
 
 
 def frequency_mhz() -> float | None:

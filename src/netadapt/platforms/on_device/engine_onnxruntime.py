@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from session_timing import random_array
-
 # y = Relu(x) on one float: what the runtime itself costs in memory is measured with it.
 EMPTY_MODEL = bytes.fromhex(
     "080812003a330a0c0a0178120179220452656c751201655a0f0a0178120a0a08080112040a02"
@@ -32,6 +30,18 @@ def version() -> str:
     import onnxruntime
 
     return str(onnxruntime.__version__)
+
+
+def require_cuda() -> None:
+    """Check that onnxruntime has the CUDA provider; whether there is a GPU shows when a file is loaded.
+
+    Raises:
+        RuntimeError: it has not.
+    """
+    import onnxruntime
+
+    if CUDA not in onnxruntime.get_available_providers():
+        raise RuntimeError("cuda=true, but this onnxruntime has no CUDA provider; run: pip install onnxruntime-gpu")
 
 
 def open_model(path: str | None, threads: int, options: dict[str, Any]) -> Callable[[], object]:
@@ -114,8 +124,7 @@ def _session(model: str | bytes, settings: Any, options: dict[str, Any]) -> Any:
 
     if not options.get("cuda"):
         return onnxruntime.InferenceSession(model, settings, providers=[PROCESSOR])
-    if CUDA not in onnxruntime.get_available_providers():
-        raise RuntimeError("cuda=true, but this onnxruntime has no CUDA provider; run: pip install onnxruntime-gpu")
+    require_cuda()
     session = onnxruntime.InferenceSession(model, settings, providers=[(CUDA, {"use_tf32": 0}), PROCESSOR])
     if CUDA not in session.get_providers():  # it falls back without an error
         raise RuntimeError("cuda=true, but onnxruntime finds no usable GPU, CUDA or cuDNN here; leave cuda out")
@@ -130,5 +139,7 @@ def _run(session: Any) -> Callable[[], object]:
 def _input(entry: Any) -> Any:
     if entry.type not in TYPES:
         raise ValueError(f"input {entry.name!r} has type {entry.type}; allowed: {', '.join(TYPES)}")
+    from session_timing import random_array
+
     shape = [1 if i == 0 and not isinstance(size, int) else size for i, size in enumerate(entry.shape)]
     return random_array(shape, TYPES[entry.type])

@@ -41,13 +41,12 @@ class OnnxRuntime(OnnxBased):
         """
         if not self.options:
             return None
-        import onnxruntime
+        from netadapt.platforms.on_device.engine_onnxruntime import require_cuda
 
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            raise PlatformError(
-                "platform 'onnxruntime' cannot be used here: cuda=true, but this onnxruntime has no CUDA provider; "
-                "run: pip install onnxruntime-gpu"
-            )
+        try:
+            require_cuda()
+        except RuntimeError as error:
+            raise PlatformError(f"platform 'onnxruntime' cannot be used here: {error}") from error
         models = [_MODEL.search(path.read_text()) for path in sorted(_GPUS.glob("*/information"))]
         return next((found[1] for found in models if found), "CUDA")
 
