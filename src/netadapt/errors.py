@@ -6,6 +6,7 @@ NetAdaptError
 │   ├── ModelError             a network that cannot be loaded, traced or saved
 │   ├── DataError              images or labels that cannot be used
 │   ├── PlatformError          a platform that is unknown, not installed or fails on this network
+│   │   └── SessionLost        a session that broke off, perhaps for no fault of the network: worth one more try
 │   └── BudgetError            a budget without unit, above the start, of an unknown resource
 ├── BudgetUnreachable          exit code 3: no network meets the budget; the family so far is kept
 ├── MeasurementUnusable        exit code 4: the platform is too noisy to decide anything
@@ -44,6 +45,13 @@ class DataError(UsageError):
 
 class PlatformError(UsageError):
     """A platform is unknown, not installed, or cannot run this network."""
+
+
+class SessionLost(PlatformError):
+    """A session broke off, perhaps for no fault of the network: a process was killed, a program lost its device.
+
+    The stopwatch repeats such a session once; what is wrong for good is a plain `PlatformError`.
+    """
 
 
 class BudgetError(UsageError):

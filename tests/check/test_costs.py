@@ -28,3 +28,4 @@ def test_drift_is_divided_out(tiny) -> None:
         assert row.ratio == pytest.approx(drifting.predict(network, row.widths).latency_ms / truth, rel=0.02)
         assert row.latency_ms == pytest.approx(row.ratio * taken.original.median_ms)
     assert taken.session_s >= 0
+    assert taken.compile_s > 0

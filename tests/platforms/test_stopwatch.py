@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.errors import MeasurementUnusable, PlatformError, SessionLost
 from netadapt.network import trace
 from netadapt.platforms import measure as measure_model
 from netadapt.platforms.base import Reading
@@ -87,6 +87,25 @@ def test_the_sentinel_shares_its_sessions(network, tmp_path):
     assert len(platform.order) == 10
     assert original.ratio is None and original.sentinel_ratio == 1.0
     assert first.ratio == first.sentinel_ratio == pytest.approx(first.median_ms / original.median_ms)
+
+
+class Fails(Spy):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def session(self, artifact, *, seconds, warmups):
+        super().session(artifact, seconds=seconds, warmups=warmups)
+        raise self.error
+
+
+@pytest.mark.parametrize(("error", "tries"), [(SessionLost("killed"), 2), (PlatformError("not its file"), 1)])
+def test_only_a_lost_session_is_repeated(network, tmp_path, error, tries):
+    files, _ = candidates(network, tmp_path, [4])
+    platform = Fails(error)
+    with pytest.raises(PlatformError, match=str(error)):
+        measure(platform, files)
+    assert len(platform.order) == tries
 
 
 def test_nothing_to_measure():

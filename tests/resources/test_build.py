@@ -29,6 +29,14 @@ def test_measured_resources_are_fitted_to_whole_networks(mobile, device, tmp_pat
     assert np.mean(np.abs(model.estimate(asked)[0] / truth - 1)) < 0.03
 
 
+@pytest.mark.parametrize(("costly", "networks"), [(False, 64), (True, 40)])
+def test_a_platform_that_converts_slowly_is_asked_for_fewer(mobile, device, tmp_path, monkeypatch, costly, networks):
+    monkeypatch.setattr(device, "costly", costly, raising=False)
+    seen = []
+    build_estimators(mobile, device, ["latency"], cache=tmp_path, progress=lambda *done: seen.append(done))
+    assert seen[0] == (0, networks)
+
+
 def test_the_same_cache_gives_the_same_estimator(mobile, device, tmp_path):
     asked, initial = design(mobile, 30, 5), {"latency": 2.0, "energy": 1.0, "memory": 3.0}
     values = []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -75,3 +78,38 @@ def desktop(root: Path) -> None:
     write(root / "class/hwmon/hwmon0", name="amdgpu", power1_average=23000000)
     write(root / "class/hwmon/hwmon1", name="BAT0", power1_input=7000000)
     write(root / "class/hwmon/hwmon2", name="nct6775", in0_input=816, fan1_input=900)
+
+
+class Board:
+    """A recorded RAPL tree whose counters go up as time passes: 5 watts, and more while it is said to be ``running``.
+
+    Args:
+        root: where the system's files are.
+        load_watts: of a session.
+        runs: asked whether one runs, where nobody sets ``running``.
+    """
+
+    def __init__(self, root: Path, load_watts: float, runs: Callable[[], bool] | None = None) -> None:
+        self.home = rapl(root)["intel-rapl:0"]
+        self.idle_watts, self.load_watts, self.running = 5.0, load_watts, False
+        self._runs = runs or (lambda: self.running)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._count)
+
+    def __enter__(self) -> Board:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _count(self) -> None:
+        microjoules, before = 1e6, time.monotonic()
+        while not self._done.wait(0.002):
+            watts, now = self.idle_watts + self._runs() * self.load_watts, time.monotonic()
+            microjoules += 1e6 * watts * (now - before)
+            before = now
+            fresh = self.home / "energy_uj.new"
+            fresh.write_text(f"{round(microjoules)}\n")
+            fresh.replace(self.home / "energy_uj")

@@ -28,10 +28,11 @@ class Sshd:
         home: where the sessions think they live.
         bin: holds an ``ssh`` that reads our configuration only; it belongs first in PATH.
         address: as in platform strings, ``ssh://...``.
+        sensors: where the device looks for sensors of energy.
     """
 
     def __init__(self, folder):
-        self.folder, self.home, self.bin = folder, folder / "home", folder / "bin"
+        self.folder, self.home, self.bin, self.sensors = folder, folder / "home", folder / "bin", folder / "sys"
         for path in (self.home, self.bin):
             path.mkdir(parents=True)
         for name in ("host", "user", "stranger"):
@@ -48,7 +49,7 @@ class Sshd:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nPasswordAuthentication no\n"
             f"KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nMaxStartups 100\n"
-            f"SetEnv HOME={self.home} OMP_NUM_THREADS=1\n"
+            f"SetEnv HOME={self.home} OMP_NUM_THREADS=1 NETADAPT_SYS={self.sensors}\n"
         )
         ssh = shutil.which("ssh")
         (self.bin / "ssh").write_text(f'#!/bin/sh\nexec {ssh} -F {folder}/config "$@"\n')

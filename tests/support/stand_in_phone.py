@@ -67,7 +67,20 @@ class Phone:
 
     def pushed(self) -> list[Path]:
         """Return the networks that lie on the device."""
-        return sorted(path for path in self.tools.iterdir() if not path.stat().st_mode & stat.S_IXUSR)
+        others = [path for path in self.tools.iterdir() if path.name != "running"]
+        return sorted(path for path in others if not path.stat().st_mode & stat.S_IXUSR)
+
+    def stuck(self) -> bool:
+        """Tell whether the benchmark program that hung is still there."""
+        return "benchmark_model" in _command(int((self.root / "stuck").read_text()))
+
+
+def _command(pid: int) -> str:
+    """Return the command line of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def environment(home: Path) -> dict[str, str]:

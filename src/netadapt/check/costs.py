@@ -47,11 +47,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Taken:
-    """What one window of measuring gave: the original, the rows filled in, and the seconds of one session."""
+    """What one window of measuring gave.
+
+    Attributes:
+        original: measured.
+        rows: filled in.
+        session_s: seconds of one session.
+        compile_s: seconds to compile one network; less where some were kept from before.
+    """
 
     original: Measurement
     rows: tuple[Row, ...]
     session_s: float
+    compile_s: float
 
 
 def rows_of(network: Network, search: SearchSection) -> list[Row]:
@@ -78,10 +86,10 @@ def take_measurements(network: Network, platform: Platform, rows: Sequence[Row],
         sessions: per network.
     """
     with tempfile.TemporaryDirectory(prefix="netadapt-") as name:
-        folder = Path(name)
+        folder, began = Path(name), time.monotonic()
         original = platform.compile_widths(network, network.widths, folder)
         artifacts = [platform.compile_widths(network, row.widths, folder) for row in rows]
-        began = time.monotonic()
+        compile_s, began = (time.monotonic() - began) / (len(rows) + 1), time.monotonic()
         protocol = StopwatchProtocol(sessions=sessions)
         *others, reference = measure(platform, [*artifacts, original], sentinel=original, protocol=protocol)
         session_s = (time.monotonic() - began) / (sessions * (len(rows) + 1))
@@ -97,7 +105,7 @@ def take_measurements(network: Network, platform: Platform, rows: Sequence[Row],
                 half_width_ms=measured.half_width_ms * scale,
             )
         )
-    return Taken(reference, tuple(filled), session_s)
+    return Taken(reference, tuple(filled), session_s, compile_s)
 
 
 def metering_of(network: Network, platform: Platform, original: Measurement) -> Metering:

@@ -165,7 +165,7 @@ def check(
     if speed is not None:
         try:
             _refuse_below_floor(metering, budget, taken.rows[0])
-            foretold = forecast(metering, search, budget, taken.session_s, speed, task)
+            foretold = forecast(metering, search, budget, taken, speed, task)
         except BudgetError as error:
             warnings.append(f"no forecast: {error}")
     return Findings(

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from netadapt.adaptation.limits import excess_noise, schedules
 from netadapt.adaptation.metering import Metering
 from netadapt.budget import Budget
+from netadapt.check.costs import Taken
 from netadapt.check.speed import Speed
 from netadapt.network.norm_shift import SHIFT_IMAGES
+from netadapt.resources.build import usual_networks
 from netadapt.resources.rounds import RoundsProtocol
 from netadapt.resources.yardsticks import yardsticks
 from netadapt.runs.settings import LongTerm, SearchSection, ShortTerm
@@ -52,7 +54,7 @@ class Forecast:
 
 
 def forecast(
-    metering: Metering, search: SearchSection, budget: str, session_s: float, speed: Speed, task: Task | None
+    metering: Metering, search: SearchSection, budget: str, taken: Taken, speed: Speed, task: Task | None
 ) -> Forecast:
     """Foretell a run.
 
@@ -60,7 +62,7 @@ def forecast(
         metering: knows what the original costs and the noise.
         search: the settings.
         budget: e.g. ``50%``.
-        session_s: seconds that a session of the stopwatch takes.
+        taken: tells the seconds of a session and of a compilation.
         speed: of this machine.
         task: tells the number of images.
 
@@ -74,8 +76,9 @@ def forecast(
     iterations = max(planned[name].iterations(initial[name] - limit) for name, limit in limits.items())
     # networks shrink steadily from the start to the budget: on average they cost the mean of both
     share = max((1 + limit / initial[name]) / 2 for name, limit in limits.items())
-    iteration_s = _iteration(metering, search, session_s, speed, task, share)
-    estimator_s = search.networks * _rounds(metering) * session_s
+    iteration_s = _iteration(metering, search, taken, speed, task, share)
+    networks = search.networks or usual_networks(metering.meter.platform)
+    estimator_s = networks * (taken.compile_s + _rounds(metering) * taken.session_s)
     images = getattr(task, "train_images", None)
     share_at_end = max(limit / initial[name] for name, limit in limits.items())
     long_term_s = None if images is None else (LongTerm().epochs or 0) * images * share_at_end / speed.training
@@ -104,7 +107,7 @@ def _rounds(metering: Metering) -> int:
 
 
 def _iteration(
-    metering: Metering, search: SearchSection, session_s: float, speed: Speed, task: Task | None, share: float
+    metering: Metering, search: SearchSection, taken: Taken, speed: Speed, task: Task | None, share: float
 ) -> float:
     """Return the seconds of an average iteration in fast mode: score every proposal, tune the contenders, measure."""
     groups = len(metering.network.groups)
@@ -117,7 +120,7 @@ def _iteration(
     training_images = contenders * (ShortTerm().images or 0)
     computing = forward_images / speed.forward + training_images / speed.training + groups * speed.refit_s
     tracks = 1 + len(yardsticks(metering.network))
-    return share * computing + tracks * metering.protocol.sessions * session_s
+    return share * computing + taken.compile_s + tracks * metering.protocol.sessions * taken.session_s
 
 
 def _selection_images(speed: Speed, task: Task | None) -> int:

@@ -44,7 +44,7 @@ def with_estimator(
     model: str,
     exact: bool,
     blocks: bool,
-    networks: int,
+    networks: int | None,
     kind: str,
     tell: Callable[[Network, Platform, Meter, Estimator], Told],
 ) -> Told:
@@ -55,7 +55,7 @@ def with_estimator(
         model: MODEL text.
         exact: as in `netadapt.trace`.
         blocks: as in `netadapt.trace`.
-        networks: measured to fit it.
+        networks: measured to fit it; ``None`` for the usual number.
         kind: ``network`` or ``table``.
         tell: given the network, the platform, the meter and the estimator.
     """

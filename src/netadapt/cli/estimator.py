@@ -30,7 +30,12 @@ class Kind(StrEnum):
 _Platform = Annotated[str, typer.Argument(metavar="PLATFORM", help="Where it is measured.")]
 _Model = Annotated[str, typer.Option("--model", "-m", help="MODEL whose widths it is for.")]
 _Networks = Annotated[
-    int, typer.Option(min=8, help="Networks measured to fit it; those on disk are not measured again.")
+    int | None,
+    typer.Option(
+        min=8,
+        help="Networks measured to fit it; by default 64, or 40 where each takes many seconds before it can be timed. "
+        "Those on disk are not measured again.",
+    ),
 ]
 _Kind = Annotated[Kind, typer.Option(help="Fitted to whole networks, or the paper's layer-wise table.")]
 
@@ -39,7 +44,7 @@ _Kind = Annotated[Kind, typer.Option(help="Fitted to whole networks, or the pape
 def build(
     platform: _Platform,
     model: _Model,
-    networks: _Networks = 64,
+    networks: _Networks = None,
     kind: _Kind = Kind.network,
     exact: Exact = True,
     blocks: Blocks = False,
@@ -69,7 +74,7 @@ def show(
 def verify(
     platform: _Platform,
     model: _Model,
-    networks: _Networks = 64,
+    networks: _Networks = None,
     kind: _Kind = Kind.network,
     unseen: Annotated[int, typer.Option(min=2, help="Networks that it is judged on.")] = 40,
     exact: Exact = True,

@@ -32,6 +32,7 @@ class AssembledPlatform:
         self.name = f"{device.name}/{runtime.name}?" + "&".join(f"{key}={value}" for key, value in parameters.items())
         self.resources = device.resources
         self.exclusive = device.exclusive
+        self.costly: bool = getattr(runtime, "costly", False)
 
     def fingerprint(self) -> Mapping[str, str | int]:
         """Return processor, runtime, version, threads, dtype, the form of our files, and the options of both parts."""
@@ -67,7 +68,8 @@ class AssembledPlatform:
         """Time ``artifact`` in a fresh session for about ``seconds`` after ``warmups`` inferences.
 
         Raises:
-            PlatformError: the runtime cannot run the file, or the session died.
+            PlatformError: the runtime cannot run the file.
+            SessionLost: the session died.
             MeasurementUnusable: the session took longer than the limit.
         """
         return self.device.session(self.runtime, artifact, seconds=seconds, warmups=warmups)
@@ -76,7 +78,8 @@ class AssembledPlatform:
         """Return what each operation takes, in order of execution; ``None`` without a profiler.
 
         Raises:
-            PlatformError: the runtime cannot run the file, or the session died.
+            PlatformError: the runtime cannot run the file.
+            SessionLost: the session died.
             MeasurementUnusable: the session took longer than the limit.
         """
         profile = getattr(self.device, "profile", None)

@@ -140,8 +140,10 @@ class Platform(Protocol):
     """A runtime on a device.
 
     A platform whose sessions do not use this machine may also set ``exclusive = False``; the stopwatch then leaves the
-    machine-wide measuring lock alone. One whose files are what users deploy may set ``deployable = True``; their size
-    then is the resource ``size``. ``requires`` (an importable module) and ``description`` serve ``ls platforms``.
+    machine-wide measuring lock alone. One that needs many seconds for each network before it can be timed may set
+    ``costly = True``; estimators then learn from fewer. One whose files are what users deploy may set
+    ``deployable = True``; their size then is the resource ``size``. ``requires`` (an importable module) and
+    ``description`` serve ``ls platforms``.
 
     One whose runtime has a profiler may also have ``profile(artifact, *, seconds)``; it returns a tuple of
     `OperationTime` in order of execution from a fresh session, or ``None`` if there is no profiler after all.
@@ -172,7 +174,13 @@ class Platform(Protocol):
         ...
 
     def session(self, artifact: Artifact, *, seconds: float, warmups: int) -> Reading:
-        """Time ``artifact`` in a fresh session for about ``seconds`` after ``warmups`` inferences."""
+        """Time ``artifact`` in a fresh session for about ``seconds`` after ``warmups`` inferences.
+
+        Raises:
+            PlatformError: the runtime cannot run the file.
+            SessionLost: the session broke off, perhaps for no fault of the network; it is repeated once.
+            MeasurementUnusable: it took longer than the platform allows.
+        """
         ...
 
     def environment(self) -> Mapping[str, Any]:

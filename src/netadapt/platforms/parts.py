@@ -22,7 +22,8 @@ class Runtime(Protocol):
 
     Its other half, which loads and runs them, is ``on_device/engine_NAME.py``. Keyword arguments of the class with
     plain types are the parameters that users write behind the question mark. A runtime that may compute on something
-    else than the processor also has ``accelerator() -> str | None``, its name on this machine.
+    else than the processor also has ``accelerator() -> str | None``, its name on this machine. One that converts every
+    network in full, which takes many seconds, has ``costly = True``.
 
     Attributes:
         name: as in platform strings, e.g. ``onnxruntime``.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netadapt.errors import PlatformError
+from netadapt.errors import PlatformError, SessionLost
 from netadapt.platforms.artifacts import store
 from netadapt.platforms.assembled import checked_widths
 from netadapt.platforms.base import Artifact, Reading
@@ -223,12 +223,13 @@ class SimulatedPlatform:
         """Return what one session gives: no time passes, ``seconds`` only sets the number of slices.
 
         Raises:
-            PlatformError: the file is not one of this platform's, or a failure was asked for.
+            PlatformError: the file is not one of this platform's.
+            SessionLost: a failure was asked for.
         """
         del warmups
         self._sessions += 1
         if self.failures and self._sessions % self.failures == 0:
-            raise PlatformError(f"simulated failure of session {self._sessions}.")
+            raise SessionLost(f"simulated failure of session {self._sessions}.")
         cost = self.cost(_load(artifact.path))
         repeat = self._timed[artifact.sha256]
         self._timed[artifact.sha256] += 1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.errors import MeasurementUnusable, PlatformError, SessionLost
 from netadapt.platforms import conditions, statistics
 from netadapt.platforms.artifacts import size_mb
 from netadapt.platforms.base import Artifact, Measurement, Platform, Reading
@@ -78,7 +78,7 @@ def measure(
         ``median_ms``, ``sessions_ms``, ``half_width_ms`` and ``ratio``; ``iqr_ms`` and ``p90_ms`` are of raw slices.
 
     Raises:
-        PlatformError: a network failed in two sessions running.
+        PlatformError: the platform cannot run a network, or lost two sessions of it running.
         MeasurementUnusable: others hold the measuring lock, or a session took too long.
     """
     protocol = protocol or StopwatchProtocol()
@@ -134,20 +134,25 @@ def _rounds(
     done = 0
     for _ in range(protocol.sessions):
         for track in random.permutation(len(tracks)):
-            readings[track].append(_session(platform, tracks[track], protocol))
+            readings[track].append(_usable_session(platform, tracks[track], protocol))
             done += 1
             if progress is not None:
                 progress(done, protocol.sessions * len(tracks))
     return readings
 
 
-def _session(platform: Platform, artifact: Artifact, protocol: StopwatchProtocol) -> Reading:
-    """Run one session; one that fails is repeated once, because a process may be killed for no fault of the network."""
+def run_session(platform: Platform, artifact: Artifact, *, seconds: float, warmups: int) -> Reading:
+    """Run one session, and once more if it was lost; see `Platform.session`."""
     try:
-        reading = platform.session(artifact, seconds=protocol.seconds, warmups=protocol.warmups)
-    except PlatformError as error:
+        return platform.session(artifact, seconds=seconds, warmups=warmups)
+    except SessionLost as error:
         _log.warning("a session on %s failed and is repeated: %s", platform.name, error)
-        reading = platform.session(artifact, seconds=protocol.seconds, warmups=protocol.warmups)
+        return platform.session(artifact, seconds=seconds, warmups=warmups)
+
+
+def _usable_session(platform: Platform, artifact: Artifact, protocol: StopwatchProtocol) -> Reading:
+    """Run one session and check its latencies."""
+    reading = run_session(platform, artifact, seconds=protocol.seconds, warmups=protocol.warmups)
     slices = np.asarray(reading.latency_ms)
     if not len(slices) or not np.all(np.isfinite(slices)) or np.any(slices <= 0):
         raise MeasurementUnusable(

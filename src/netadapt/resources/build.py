@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["network", "table", "macs"]
 _SEED = 0  # one design for all runs, so that they share its measurements
+_NETWORKS, _COSTLY_NETWORKS = 64, 40
 CALIBRATION = 16  # whole networks that are enough to calibrate a layer table
 
 
@@ -33,7 +34,7 @@ def build_estimators(
     resources: Sequence[str],
     *,
     kind: Kind = "network",
-    networks: int = 64,
+    networks: int | None = None,
     cache: Path | str | None = None,
     progress: Progress | None = None,
     meter: Meter | None = None,
@@ -48,7 +49,7 @@ def build_estimators(
         resources: keys of `netadapt.budget.UNITS`.
         kind: ``network`` fits whole networks (`NetworkModel`); ``table`` adds up layers (`LayerTable`); ``macs``
             measures nothing (`MacsGuide`).
-        networks: whole networks to measure; a table is calibrated with at most 16 of them.
+        networks: whole networks to measure; by default `usual_networks`. A table is calibrated with at most 16 of them.
         cache: folder of the samples, where no ``meter`` is given.
         progress: called with networks done and in all.
         meter: measures; by default a new one. Give one to add measurements later.
@@ -65,7 +66,8 @@ def build_estimators(
     meter = meter or Meter(network, platform, cache)
     if kind == "macs":
         return estimators | _fitted({name: MacsGuide(network) for name in measured}, meter)
-    meter.measure_widths(design(network, _networks(kind, networks), _SEED), progress)
+    count = usual_networks(platform) if networks is None else networks
+    meter.measure_widths(design(network, _networks(kind, count), _SEED), progress)
     if kind == "table":
         tables = LayerTable.measure(network, platform, measured, cache=meter.cache, progress=progress)
         for table in tables.values():
@@ -75,6 +77,18 @@ def build_estimators(
     for model in models.values():
         model.build_seconds = meter.build_seconds
     return estimators | _fitted(models, meter)
+
+
+def usual_networks(platform: Platform) -> int:
+    """Return how many whole networks estimators are fitted to where nobody says it.
+
+    Fewer where each takes many seconds before it can be timed: the last two dozen make estimators little better
+    (docs/estimators.md).
+
+    Args:
+        platform: see `Platform` for what makes one ``costly``.
+    """
+    return _COSTLY_NETWORKS if getattr(platform, "costly", False) else _NETWORKS
 
 
 def _fitted(estimators: Mapping[str, Estimator], meter: Meter) -> dict[str, Estimator]:

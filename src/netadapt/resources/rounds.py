@@ -7,7 +7,6 @@ Called by `meter.py`, `layer_table.py` and `verify.py`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms.base import Artifact, Platform, Reading
 from netadapt.platforms.lock import measuring_lock
 from netadapt.platforms.statistics import half_widths, session_level
+from netadapt.platforms.stopwatch import run_session
 
-_log = logging.getLogger("netadapt")
 Floats = NDArray[np.float64]
 _UNUSABLE = 0.25  # spread of the sentinel's sessions above which nothing can be decided
 
@@ -142,7 +141,7 @@ def _measure(
     while True:
         row = {name: np.empty(len(everything)) for name in platform.resources}
         for column in _order(random, count, protocol.sentinel_every, turns):
-            reading = _session(platform, everything[column], protocol)
+            reading = run_session(platform, everything[column], seconds=protocol.seconds, warmups=protocol.warmups)
             for name, values in row.items():
                 values[column] = _value(reading, name, platform.name)
         found.append(row)
@@ -170,15 +169,6 @@ def _order(random: np.random.Generator, count: int, every: int, turns: int) -> l
     for index in range(count + -(-count // every), count + turns):
         order.insert(int(random.integers(len(order) + 1)), index)
     return order
-
-
-def _session(platform: Platform, artifact: Artifact, protocol: RoundsProtocol) -> Reading:
-    """Run one session, a failed one once more: a process may be killed for no fault of the network."""
-    try:
-        return platform.session(artifact, seconds=protocol.seconds, warmups=protocol.warmups)
-    except PlatformError as error:
-        _log.warning("a session on %s failed and is repeated: %s", platform.name, error)
-        return platform.session(artifact, seconds=protocol.seconds, warmups=protocol.warmups)
 
 
 def _value(reading: Reading, resource: str, platform: str) -> float:

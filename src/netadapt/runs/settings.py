@@ -268,7 +268,12 @@ class SearchSection(Section):
         default="network",
         description="fitted to whole measured networks, the paper's layer-wise look-up table, or blindly MACs alone",
     )
-    networks: Annotated[int, Field(ge=8)] = Field(default=64, description="networks measured to fit the estimator")
+    networks: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="networks measured to fit the estimator; by default 64, or 40 where each takes many seconds before "
+        "it can be timed (litert, executorch, compiled torch)",
+        examples=[64],
+    )
 
     @field_validator("first_step", "min_step")
     @classmethod

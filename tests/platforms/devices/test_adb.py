@@ -34,6 +34,23 @@ class TestAdbWithNcnn(PlatformSuite):
         assert kinds[0] == kinds[1]
 
 
+@pytest.mark.slow
+@pytest.mark.needs("litert_torch", "ai_edge_litert")
+class TestAdbWithLiteRt(PlatformSuite):
+    @pytest.fixture(autouse=True)
+    def connected(self, phone, converted, monkeypatch):
+        monkeypatch.setenv("NETADAPT_CACHE", str(converted))
+
+    def make_platform(self):
+        return resolve_platform("adb://PHONE1/litert")
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """What takes seconds to convert is shared by the tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
 def network(tmp_path):
     return store(b"TFL3" + b"x" * 1000, tmp_path, ".tflite")
@@ -140,6 +157,26 @@ def test_a_program_that_fails_or_babbles(phone, network, behaviour, message):
     phone.behave(behaviour)
     with pytest.raises(PlatformError, match=message):
         session(Adb(), LITERT, network)
+
+
+def test_a_program_that_lost_its_connection_is_ended_before_the_next(phone, network):
+    device = Adb()
+    device.session(LITERT, network, seconds=0.05, warmups=2)
+    phone.behave("stuck once")
+    phone.faults("none", "none", "cut")  # looks for the file, reads the temperature, and runs
+    assert device.session(LITERT, network, seconds=0.05, warmups=2).latency_ms == (1.104,)
+    assert not phone.stuck()
+    device.close()
+    assert [path.name for path in phone.tools.iterdir() if "bench" not in path.name] == []
+
+
+def test_a_program_that_takes_too_long_is_ended(phone, network):
+    device = Adb(limit_s=2)
+    phone.behave("stuck once")
+    with pytest.raises(MeasurementUnusable, match="no answer within 2 s"):
+        device.session(LITERT, network, seconds=0.05, warmups=2)
+    assert not phone.stuck()
+    device.close()
 
 
 @pytest.mark.parametrize("behaviour", ["silent", "unknown layer", "mixed up"])

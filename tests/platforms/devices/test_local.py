@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sensor_trees as trees
 import torch
+from sensor_trees import Board
 
 from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms import Artifact, StopwatchProtocol, resolve_platform
@@ -68,45 +66,18 @@ def test_a_hog_on_the_measured_core_cannot_pass_for_a_stable_measurement(tmp_pat
     assert any("python" in process["name"] for process in disturbed.environment["busy"])
 
 
-class Board:
-    """A recorded RAPL tree whose counters go up as time passes: 5 watts, and more while a session runs."""
+def watched(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let sessions draw power."""
+    ask = SessionClient.answer
 
-    def __init__(self, root: Path, load_watts: float) -> None:
-        self.home = trees.rapl(root)["intel-rapl:0"]
-        self.idle_watts, self.load_watts, self.running = 5.0, load_watts, False
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._count)
+    def answer(client: SessionClient, *arguments: Any, **options: Any) -> dict[str, Any]:
+        board.running = True
+        try:
+            return ask(client, *arguments, **options)
+        finally:
+            board.running = False
 
-    def __enter__(self) -> Board:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _count(self) -> None:
-        microjoules, before = 1e6, time.monotonic()
-        while not self._done.wait(0.002):
-            now = time.monotonic()
-            microjoules += 1e6 * (self.idle_watts + self.running * self.load_watts) * (now - before)
-            before = now
-            fresh = self.home / "energy_uj.new"
-            fresh.write_text(f"{round(microjoules)}\n")
-            fresh.replace(self.home / "energy_uj")
-
-    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let sessions draw power."""
-        ask = SessionClient.answer
-
-        def answer(client: SessionClient, *arguments: Any, **options: Any) -> dict[str, Any]:
-            self.running = True
-            try:
-                return ask(client, *arguments, **options)
-            finally:
-                self.running = False
-
-        monkeypatch.setattr(SessionClient, "answer", answer)
+    monkeypatch.setattr(SessionClient, "answer", answer)
 
 
 def artifact_for(platform: AssembledPlatform, folder: Path) -> Artifact:
@@ -114,9 +85,10 @@ def artifact_for(platform: AssembledPlatform, folder: Path) -> Artifact:
 
 
 def test_energy_is_the_power_above_idle_times_the_latency(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("NETADAPT_SYS", str(tmp_path / "sys"))
     with Board(tmp_path / "sys", load_watts=10.0) as board:
-        board.watch(monkeypatch)
-        platform = AssembledPlatform(OnnxRuntime(), Local(energy="rapl", system=tmp_path / "sys"))
+        watched(board, monkeypatch)
+        platform = AssembledPlatform(OnnxRuntime(), Local(energy="rapl"))
         try:
             reading = platform.session(artifact_for(platform, tmp_path), seconds=0.01, warmups=1)
         finally:
@@ -129,9 +101,10 @@ def test_energy_is_the_power_above_idle_times_the_latency(tmp_path, monkeypatch)
 
 
 def test_a_sensor_that_does_not_see_the_network_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("NETADAPT_SYS", str(tmp_path / "sys"))
     with Board(tmp_path / "sys", load_watts=-3.0) as board:
-        board.watch(monkeypatch)
-        platform = AssembledPlatform(OnnxRuntime(), Local(energy="rapl", system=tmp_path / "sys"))
+        watched(board, monkeypatch)
+        platform = AssembledPlatform(OnnxRuntime(), Local(energy="rapl"))
         try:
             with pytest.raises(MeasurementUnusable, match="no more power than the idle machine"):
                 platform.session(artifact_for(platform, tmp_path), seconds=0.01, warmups=1)
@@ -139,10 +112,11 @@ def test_a_sensor_that_does_not_see_the_network_is_refused(tmp_path, monkeypatch
             platform.close()
 
 
-def test_without_a_sensor_there_is_no_energy(tmp_path) -> None:
+def test_without_a_sensor_there_is_no_energy(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("NETADAPT_SYS", str(tmp_path))
     for word in ("none", "auto"):
-        local = Local(energy=word, system=tmp_path)
+        local = Local(energy=word)
         assert local.resources == ("latency", "memory")
         assert AssembledPlatform(OnnxRuntime(), local).name == "local/onnxruntime?threads=1"
     with pytest.raises(PlatformError, match="energy=rapl"):
-        Local(energy="rapl", system=tmp_path)
+        Local(energy="rapl")

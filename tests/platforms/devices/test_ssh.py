@@ -20,6 +20,7 @@ from ncnn_outputs import assert_same_ncnn
 from onnx import TensorProto, helper
 from onnx_outputs import assert_same_onnx
 from processes import until
+from sensor_trees import Board
 from sshd import command_of, kill
 
 import netadapt
@@ -87,30 +88,98 @@ def kept(sshd):
     return sorted(path.name for path in (sshd.home / ".cache/netadapt/device").iterdir())
 
 
-class TestSsh(PlatformSuite):
+class OverSsh(PlatformSuite):
+    runtime: str
+
     @pytest.fixture(autouse=True)
-    def _server(self, sshd):
+    def _server(self, sshd, converted, monkeypatch):
         self.sshd = sshd
+        monkeypatch.setenv("NETADAPT_CACHE", str(converted))
 
     def make_platform(self):
-        return resolve_platform(f"{self.sshd.address}/onnxruntime?python={sys.executable}")
+        return resolve_platform(f"{self.sshd.address}/{self.runtime}?python={sys.executable}")
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """What takes seconds to convert is shared by the tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+class TestSsh(OverSsh):
+    runtime = "onnxruntime"
 
     def assert_same_network(self, first, second):
         assert_same_onnx(first, second)
 
 
 @pytest.mark.slow
-@pytest.mark.needs("ncnn", "pnnx")
-class TestNcnnOverSsh(PlatformSuite):
-    @pytest.fixture(autouse=True)
-    def _server(self, sshd):
-        self.sshd = sshd
+@pytest.mark.needs("openvino")
+class TestOpenVinoOverSsh(TestSsh):
+    runtime = "openvino"
 
-    def make_platform(self):
-        return resolve_platform(f"{self.sshd.address}/ncnn?python={sys.executable}")
+
+@pytest.mark.slow
+@pytest.mark.needs("ncnn", "pnnx")
+class TestNcnnOverSsh(OverSsh):
+    runtime = "ncnn"
 
     def assert_same_network(self, first, second):
         assert_same_ncnn(first, second)
+
+
+@pytest.mark.slow
+class TestTorchOverSsh(OverSsh):
+    runtime = "torch"
+
+
+@pytest.mark.slow
+@pytest.mark.needs("litert_torch", "ai_edge_litert")
+class TestLiteRtOverSsh(OverSsh):
+    runtime = "litert"
+
+
+@pytest.mark.slow
+@pytest.mark.needs("executorch")
+class TestExecuTorchOverSsh(OverSsh):
+    runtime = "executorch"
+
+
+def test_energy_is_measured_there(sshd, opened, relu):
+    platform = opened(energy="rapl")
+    assert platform.resources == ("latency", "memory", "energy")
+    assert platform.name.endswith("&energy=rapl")
+    # The device counts 5 watts, and 10 more while it has forked a session, as soon as the test sees that.
+    with Board(sshd.sensors, load_watts=10.0, runs=lambda: len(sessions(sshd)) > 1):
+        reading = time_it(platform, relu)
+        environment = platform.environment()
+    assert 1 / 3 < reading.energy_mj / (10.0 * np.median(reading.latency_ms)) < 3
+    assert environment["energy"] == {"sensor": "rapl", "channels": environment["energy"]["channels"]}
+    assert environment["energy"]["channels"][0] == "package-0 (intel-rapl:0)"
+    assert platform.fingerprint()["energy"] == "rapl"
+
+
+def test_a_sensor_there_that_does_not_see_the_network_is_refused(sshd, opened, relu):
+    platform = opened(energy="rapl")
+    with (
+        Board(sshd.sensors, load_watts=-3.0, runs=lambda: len(sessions(sshd)) > 1),
+        pytest.raises(MeasurementUnusable, match="no more power than the idle"),
+    ):
+        time_it(platform, relu)
+
+
+@pytest.mark.parametrize("kind", ["rapl", "hwmon:ina226"])
+def test_a_device_without_the_sensor_is_told(sshd, opened, relu, kind):
+    platform = opened(energy=kind)
+    for ask in (platform.fingerprint, lambda: time_it(platform, relu)):
+        with pytest.raises(PlatformError, match=f"energy={kind.partition(':')[0]}: .*another sensor"):
+            ask()
+
+
+@pytest.mark.parametrize("kind", ["auto", "battery", "rapl:0"])
+def test_which_sensor_must_be_said(opened, kind):
+    with pytest.raises(PlatformError, match=r"is unknown.*allowed are none, rapl, hwmon, nvml"):
+        opened(energy=kind)
 
 
 def test_the_whole_way_through_the_stopwatch(sshd, opened):
@@ -311,6 +380,13 @@ ANSWERS = [
 ]
 
 
+def test_a_device_that_never_answers_is_given_up(sshd, opened, relu, monkeypatch):
+    monkeypatch.setattr(ssh, "_GRACE_S", 1.0)
+    python = sshd.python("sleepy", 'test "$1" = -I && exec $real "$@"\nexec sleep 600')
+    with pytest.raises(MeasurementUnusable, match="gave no answer within 1 s"):
+        time_it(opened(python=python), relu)
+
+
 @pytest.mark.parametrize(("body", "message"), ANSWERS)
 def test_a_device_that_answers_garbage(sshd, opened, relu, body, message):
     with pytest.raises(PlatformError, match=message):
@@ -323,6 +399,7 @@ LIES = [
     pytest.param({"latency_ms": []}, r"latency_ms.*is wrong", marks=pytest.mark.slow),
     pytest.param({}, "without latencies", marks=pytest.mark.slow),
     pytest.param({"latency_ms": [1.0], "memory_mb": -4.0}, "memory_mb.*is wrong", marks=pytest.mark.slow),
+    pytest.param({"latency_ms": [1.0], "energy_mj": 0.0}, "energy_mj.*is wrong", marks=pytest.mark.slow),
     pytest.param({"latency_ms": [1.0], "command": "x"}, "command is wrong", marks=pytest.mark.slow),
     ({"latency_ms": [1.0], "version": "0.0.1"}, r"is 0\.0\.1 now; timings of both do not compare"),
     pytest.param({"missing": ["x"]}, "lost relu.onnx as soon as it had it", marks=pytest.mark.slow),
@@ -486,4 +563,4 @@ def test_addresses_and_names(sshd, address):
 def test_it_is_listed():
     [info] = [info for info in list_platforms() if info.name == "ssh"]
     assert info.state == "ready"
-    assert info.parameters == {"threads": 1, "python": "python3", "limit_s": 300.0}
+    assert info.parameters == {"threads": 1, "python": "python3", "limit_s": 300.0, "energy": "none"}

@@ -62,6 +62,56 @@ def test_parts_of_a_recording_add_up():
     assert meter.joules(began, middle) + meter.joules(middle, ended) == pytest.approx(meter.joules(began, ended))
 
 
+def recorded(meter, inferences=10):
+    def run(seconds):
+        meter.begin()
+        began = time.monotonic()
+        while time.monotonic() < began + seconds:
+            time.sleep(meter.interval_s)
+            meter.sample()
+        ended = time.monotonic()
+        meter.sample()
+        return {"window_s": [began, ended], "inferences": inferences}
+
+    return run
+
+
+@pytest.mark.parametrize("is_counter", [True, False])
+def test_a_session_lasts_long_enough_and_has_its_energy(is_counter):
+    sensor = Constant(4.0, is_counter)
+    meter, asked = EnergyMeter(sensor), []
+
+    def run(seconds):
+        asked.append(seconds)
+        sensor.change(10.0)
+        return recorded(meter)(seconds)
+
+    answer = meter.session(run, 0.01)
+    assert asked == [sensor.shortest_s]
+    began, ended = answer["window_s"]
+    assert answer["energy_mj"] == pytest.approx(1000 * 6.0 * (ended - began) / 10, rel=0.1)
+
+
+def test_a_session_that_costs_nothing_is_repeated_once_and_refused():
+    sensor, tries = Constant(4.0, True), []
+    meter = EnergyMeter(sensor)
+
+    def run(seconds):
+        tries.append(seconds)
+        sensor.change(3.0)
+        answer = recorded(meter)(seconds)
+        sensor.change(4.0)
+        return answer
+
+    with pytest.raises(MeasurementUnusable, match=r"energy=constant: .*no more power than the idle machine \(4"):
+        meter.session(run, 0.01)
+    assert len(tries) == 2
+
+
+def test_a_session_that_failed_has_no_energy():
+    assert EnergyMeter(Constant(4.0, True)).session(lambda _: {"error": "cannot"}, 0.01) == {"error": "cannot"}
+
+
 def test_less_than_idle_is_negative_for_the_caller_to_refuse():
     sensor = Constant(4.0, True)
     meter = EnergyMeter(sensor)

@@ -50,11 +50,21 @@ def ask(archive, request, content=b"", prefix=()):
 
 def request_of(sha256, **more):
     settings = {"runtime": "onnxruntime", "options": {}, "seconds": 0.02, "warmups": 1, "threads": 1, "limit_s": 60.0}
-    return {"do": "measure", "files": [[sha256, ".onnx"]], "wait_s": 0.2, "shared": False, **settings, **more}
+    return {
+        "do": "measure",
+        "files": [[sha256, ".onnx"]],
+        "wait_s": 0.2,
+        "shared": False,
+        "energy": "none",
+        **settings,
+        **more,
+    }
 
 
 def test_identify_says_what_this_is(archive):
-    answer, _ = ask(archive, {"do": "identify", "runtime": "onnxruntime", "packages": ["numpy", "no-such"]})
+    answer, _ = ask(
+        archive, {"do": "identify", "runtime": "onnxruntime", "packages": ["numpy", "no-such"], "energy": "none"}
+    )
     import onnxruntime
 
     assert answer["version"] == onnxruntime.__version__
@@ -65,14 +75,16 @@ def test_identify_says_what_this_is(archive):
 
 
 def test_it_imports_the_runtime_only(archive):
-    request = {"do": "identify", "runtime": "onnxruntime", "packages": []}
+    request = {"do": "identify", "runtime": "onnxruntime", "packages": [], "energy": "none"}
     answer, errors = ask(archive, request, prefix=("-c", PRINT_MODULES))
     assert "version" in answer
     assert errors.strip().splitlines()[-1] == "[]"
 
 
 def test_without_the_runtime_it_says_what_is_lacking(archive):
-    answer, _ = ask(archive, {"do": "identify", "runtime": "onnxruntime", "packages": []}, prefix=("-S",))
+    answer, _ = ask(
+        archive, {"do": "identify", "runtime": "onnxruntime", "packages": [], "energy": "none"}, prefix=("-S",)
+    )
     assert answer["lacking"] == "numpy"
     assert answer["executable"] == sys.executable
     assert answer["machine"]["cores"] >= 1

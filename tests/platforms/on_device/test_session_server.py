@@ -58,7 +58,7 @@ def server(monkeypatch):
 
 def test_an_empty_runtime_that_failed_is_measured_again(server, monkeypatch):
     answers = [{"timeout": 1.0}, {"peak_bytes": 5_000_000}, {"peak_bytes": 7_000_000}]
-    monkeypatch.setattr(server, "fork_session", lambda request, parent: answers.pop(0))
+    monkeypatch.setattr(server, "fork_session", lambda request, parent, recorder=None: answers.pop(0))
     request, empty = {"threads": 1, "options": {}}, {}
     assert server.respond(request, empty, 1)["memory_mb"] == 2.0
     answers += [{"timeout": 1.0}, {"timeout": 1.0}, {"peak_bytes": 7_000_000}, {"peak_bytes": 7_000_000}]

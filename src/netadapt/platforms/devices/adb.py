@@ -1,7 +1,8 @@
 """An Android device on a USB cable: ``adb://SERIAL/litert`` and ``adb://SERIAL/ncnn``.
 
 A session pushes the network (named by its content), waits until the device is cool, and runs the runtime makers' own
-benchmark program, pinned to processors. No program of ours runs there, and nothing listens on a port.
+benchmark program, pinned to processors. No program of ours runs there, and nothing listens on a port. A program that
+lost its connection to us may go on there: the next one ends it first, as does whoever gives it up.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.errors import MeasurementUnusable, PlatformError, SessionLost
 from netadapt.platforms.base import Artifact, Reading
 from netadapt.platforms.devices.adb_client import AdbClient
 from netadapt.platforms.devices.adb_programs import FOLDER, PROGRAMS, BenchmarkProgram, Cores, Job
@@ -25,12 +26,17 @@ from netadapt.platforms.parts import Runtime
 
 _log = logging.getLogger("netadapt")
 _COOL_POLL_S = 2.0
+_KILLED = 128  # a shell adds to it the signal that ended a program
 _KINDS: tuple[Cores, ...] = ("big", "little", "all")
 _PROPERTIES = ("ro.product.model", "ro.board.platform", "ro.build.version.release")
 _CORES = r'for f in /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq; do echo "$f $(cat "$f")"; done'
 _CORE = re.compile(r"/sys/devices/system/cpu/cpu(\d+)/cpufreq/cpuinfo_max_freq (\d+)")
 _ZONES = r'for z in /sys/class/thermal/thermal_zone*; do echo "$(cat "$z/type") $(cat "$z/temp")"; done 2>/dev/null'
 # Of the many zones those at the processors; "soc" is the battery's charge on some devices.
+_RUNNING = f"{FOLDER}/running"  # holds the process of the program that was started last
+_END = "p=$(cat %s 2>/dev/null) && grep -qs %s /proc/$p/cmdline && kill -9 $p"
+_START = 'echo $$ >%s && exec "$@"'
+_END_S = 10.0  # to reach a device that has just been given up
 _PROCESSOR_ZONE = re.compile(r"cpu|cluster|\b(big|mid|little)\b", re.IGNORECASE)
 
 
@@ -140,6 +146,7 @@ class Adb:
 
         Raises:
             PlatformError: the device is gone, lacks the program, or cannot run the file.
+            SessionLost: the program was killed.
             MeasurementUnusable: others use the device, it does not cool down, or the session took too long.
         """
         program = _program(runtime)
@@ -173,10 +180,19 @@ class Adb:
         return latency_ms
 
     def _run(self, program: BenchmarkProgram, job: Job) -> float:
+        end, start = _END % (_RUNNING, program.name), shlex.quote(_START % _RUNNING)
         command = shlex.join(program.arguments(self._located(program)[0], job))
-        status, output = self._client.shell(f"cd {FOLDER} && {command}", limit_s=self._limit_s)
+        try:
+            # Repeated as a whole where the connection is lost, so that no two of them are timed at once.
+            status, output = self._client.shell(
+                f"{end}; cd {FOLDER} && sh -c {start} sh {command}", limit_s=self._limit_s
+            )
+        except MeasurementUnusable:
+            with suppress(PlatformError, MeasurementUnusable):
+                self._client.shell(end, limit_s=_END_S)
+            raise
         if status != 0:
-            raise PlatformError(
+            raise (SessionLost if status > _KILLED else PlatformError)(
                 f"{program.name} on {self._client.serial} ended with status {status} (126: built for another "
                 f"processor; 137: killed, usually for want of memory).\n{output.strip()[-1000:]}"
             )
@@ -258,7 +274,7 @@ class Adb:
         """Remove the networks that were pushed, as far as the device is still there; idempotent."""
         if self._pushed:
             with suppress(PlatformError, MeasurementUnusable):
-                self._client.shell(f"rm -f {shlex.join(sorted(self._pushed))}")
+                self._client.shell(f"rm -f {shlex.join([*sorted(self._pushed), _RUNNING])}")
         self._pushed.clear()
 
 

@@ -96,7 +96,8 @@ class AdbClient:
 
         Args:
             command: for ``sh``; the caller quotes.
-            limit_s: seconds after which it is given up; a program on the device may go on.
+            limit_s: seconds after which it is given up; a program on the device may go on, as it may whenever the
+                connection is lost.
 
         Raises:
             PlatformError: the device could not be reached in three attempts, or answered more than 1 MiB.

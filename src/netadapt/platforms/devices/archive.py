@@ -1,4 +1,7 @@
-"""Packs the scripts of `on_device/` into one archive that a device's own Python runs; `ssh.py` pushes it."""
+"""Packs the scripts of `on_device/`, and what they import, into one archive that a device's own Python runs.
+
+`ssh.py` pushes it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from functools import cache
 from pathlib import Path
 
 _PLATFORMS = Path(__file__).parents[1]
+_PACKAGE = _PLATFORMS.parent
+#: what the scripts import by its full name; the packages around it are empty there
+_IMPORTED = ("errors.py", *(f"platforms/energy/{path.name}" for path in sorted((_PLATFORMS / "energy").glob("*.py"))))
 _MAIN = """\
 import sys
 
@@ -25,6 +31,8 @@ def script_archive() -> bytes:
     """Return a zip file of all scripts, whose main program is `measure_once`; equal scripts give equal bytes."""
     sources = {path.name: path.read_text() for path in sorted((_PLATFORMS / "on_device").glob("*.py"))}
     del sources["__init__.py"]
+    sources |= {f"netadapt/{name}": (_PACKAGE / name).read_text() for name in _IMPORTED}
+    sources |= {"netadapt/__init__.py": "", "netadapt/platforms/__init__.py": ""}
     sources |= {"environment.py": (_PLATFORMS / "environment.py").read_text(), "__main__.py": _MAIN}
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from netadapt.errors import MeasurementUnusable, PlatformError, did_you_mean
+from netadapt.errors import MeasurementUnusable, PlatformError, SessionLost, did_you_mean
 from netadapt.platforms.assembled import checked_widths
 from netadapt.platforms.base import Artifact, Reading
 from netadapt.platforms.devices.answers import MOST_BYTES, BadAnswer, Finite, NotNegative, Positive, read_answer
@@ -134,7 +134,8 @@ class CommandPlatform:
         """Let the program time ``artifact``.
 
         Raises:
-            PlatformError: the program failed, or printed something else than it must.
+            PlatformError: the program cannot be started, or printed something else than it must.
+            SessionLost: it failed, be it that it lost its device.
             MeasurementUnusable: it took longer than the limit.
         """
         if not artifact.path.is_file():
@@ -171,7 +172,7 @@ class CommandPlatform:
                 f"JSON object, and everything else on standard error.{tail}"
             )
         if outcome.status != 0:
-            raise PlatformError(f"{program} failed on {file} with status {outcome.status}.{tail}")
+            raise SessionLost(f"{program} failed on {file} with status {outcome.status}.{tail}")
         try:
             printed = read_answer(outcome.output, Printed)
         except BadAnswer as error:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.errors import PlatformError
 from netadapt.platforms.base import Artifact, OperationTime, Reading
 from netadapt.platforms.devices.session_client import SessionClient, reading_of
 from netadapt.platforms.energy import EnergyMeter, open_sensor
@@ -28,7 +26,6 @@ class Local:
         limit_s: seconds after which a session is given up.
         energy: which sensor: ``none``, ``auto`` (none if there is none), ``rapl``, ``hwmon[:CHIP]`` (its name
             or folder), ``nvml[:INDEX]``.
-        system: root of the files in which sensors are found.
 
     Raises:
         PlatformError: this machine has too few cores, cannot fork, or lacks the sensor asked for.
@@ -43,7 +40,6 @@ class Local:
         threads: int = 1,
         limit_s: float = 300.0,
         energy: str = "none",
-        system: Path = Path("/sys"),
     ) -> None:
         if address:
             raise PlatformError(f"local has no address, got {address!r}; write local/RUNTIME.")
@@ -57,7 +53,7 @@ class Local:
         self.name, self.threads = "local", threads
         self._cores, self._limit_s = cores[-threads:], limit_s
         self._client: SessionClient | None = None
-        sensor = open_sensor(energy, system)
+        sensor = open_sensor(energy)
         self._meter = None if sensor is None else EnergyMeter(sensor)
         self.resources: tuple[str, ...] = ("latency", "memory") if sensor is None else ("latency", "memory", "energy")
         self.options: Mapping[str, str | int] = {} if sensor is None else {"energy": sensor.name}
@@ -75,19 +71,27 @@ class Local:
         """Time ``artifact`` in a fresh process.
 
         Raises:
-            PlatformError: the runtime cannot run the file, or the process died.
+            PlatformError: the runtime cannot run the file.
+            SessionLost: the process died.
             MeasurementUnusable: the session took longer than the limit, or needed no more power than an idle machine.
         """
         client = self._started(runtime)
         if self._meter is None:
             return client.run(artifact.path, seconds=seconds, warmups=warmups)
-        return self._with_energy(client, self._meter, artifact.path, seconds, warmups)
+        meter = self._meter
+
+        def run(seconds: float) -> dict[str, Any]:
+            with meter.recording():
+                return client.answer(artifact.path, seconds=seconds, warmups=warmups)
+
+        return reading_of(meter.session(run, seconds))
 
     def profile(self, runtime: Runtime, artifact: Artifact, *, seconds: float) -> tuple[OperationTime, ...] | None:
         """Return what each operation takes, from the runtime's profiler in a fresh process; ``None`` without one.
 
         Raises:
-            PlatformError: the runtime cannot run the file, or the process died.
+            PlatformError: the runtime cannot run the file.
+            SessionLost: the process died.
             MeasurementUnusable: the session took longer than the limit.
         """
         return self._started(runtime).profile(artifact.path, seconds=seconds)
@@ -98,23 +102,6 @@ class Local:
                 runtime.name, runtime.options, threads=self.threads, cores=self._cores, limit_s=self._limit_s
             )
         return self._client
-
-    @staticmethod
-    def _with_energy(client: SessionClient, meter: EnergyMeter, path: Path, seconds: float, warmups: int) -> Reading:
-        """Run a session with energy; one that seems to cost nothing is repeated once."""
-        for _ in range(2):
-            idle_watts = meter.idle_watts()
-            with meter.recording():
-                answer = client.answer(path, seconds=max(seconds, meter.sensor.shortest_s), warmups=warmups)
-            began, ended = answer["window_s"]
-            energy_mj = meter.millijoules_per_inference(idle_watts, began, ended, answer["inferences"])
-            if energy_mj > 0:
-                return replace(reading_of(answer), energy_mj=energy_mj)
-        raise MeasurementUnusable(
-            f"energy={meter.sensor.name}: a session of {path.name} needed no more power than the idle machine "
-            f"({idle_watts:.3g} W). Does this sensor ({', '.join(meter.sensor.channels)}) see what runs the network? "
-            f"Otherwise stop other work on the machine and repeat."
-        )
 
     def environment(self, runtime: Runtime) -> Mapping[str, Any]:
         """Return a snapshot of this machine's state."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.errors import MeasurementUnusable, PlatformError, SessionLost
 from netadapt.platforms.base import OperationTime, Reading
 from netadapt.platforms.server_process import ServerProcess
 
@@ -27,7 +27,10 @@ _GRACE_S = 30.0  # what the server may take beyond the limit it enforces on a se
 def reading_of(answer: Mapping[str, Any]) -> Reading:
     """Return the reading in the answer of a session."""
     return Reading(
-        latency_ms=tuple(answer["latency_ms"]), memory_mb=answer.get("memory_mb"), waited=answer.get("waited")
+        latency_ms=tuple(answer["latency_ms"]),
+        energy_mj=answer.get("energy_mj"),
+        memory_mb=answer.get("memory_mb"),
+        waited=answer.get("waited"),
     )
 
 
@@ -62,7 +65,8 @@ class SessionClient:
             warmups: inferences before timing.
 
         Raises:
-            PlatformError: the runtime cannot run the file, or the session died.
+            PlatformError: the runtime cannot run the file.
+            SessionLost: the session died.
             MeasurementUnusable: the session took longer than the limit.
         """
         return self._session(model, {"seconds": seconds, "warmups": warmups})
@@ -78,7 +82,8 @@ class SessionClient:
             ``None`` if the runtime has no profiler.
 
         Raises:
-            PlatformError: the runtime cannot run the file, or the session died.
+            PlatformError: the runtime cannot run the file.
+            SessionLost: the session died.
             MeasurementUnusable: the session took longer than the limit.
         """
         operations = self._session(model, {"profile": True, "seconds": seconds})["operations"]
@@ -101,7 +106,7 @@ class SessionClient:
                 f"is the machine overloaded? Otherwise use a smaller network or batch.{tail}"
             )
         if "died" in answer:
-            raise PlatformError(
+            raise SessionLost(
                 f"the {self._runtime} session of {model.name} died with status {answer['died']} "
                 f"(-9: killed, usually for want of memory).{tail}"
             )
@@ -120,7 +125,7 @@ class SessionClient:
                 tail = self._process.tail()
                 self.close()
                 if attempt == 2:
-                    raise PlatformError(f"the {self._runtime} session server died.\n{tail}") from error
+                    raise SessionLost(f"the {self._runtime} session server died.\n{tail}") from error
                 _log.info("the %s session server died and is started again", self._runtime)
         raise AssertionError("unreachable")
 

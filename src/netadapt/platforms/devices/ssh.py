@@ -13,19 +13,21 @@ import logging
 import re
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.errors import MeasurementUnusable, PlatformError, SessionLost
 from netadapt.platforms.artifacts import artifact_of, sendable
 from netadapt.platforms.base import Artifact, Reading
 from netadapt.platforms.devices.answers import MOST_BYTES, BadAnswer, Finite, NotNegative, Positive, read_answer
 from netadapt.platforms.devices.archive import receiver_source, script_archive
 from netadapt.platforms.devices.program import Outcome
+from netadapt.platforms.devices.session_client import reading_of
 from netadapt.platforms.devices.ssh_connection import SshConnection
+from netadapt.platforms.energy import KINDS, check_kind
 from netadapt.platforms.parts import Runtime
 
 _log = logging.getLogger("netadapt")
@@ -34,6 +36,7 @@ BUSY_S = 3600.0  #: to wait for others who measure on the device, in all
 WAIT_S = 10.0  #: and in one request, after which the user is told
 _GRACE_S = 60.0  # for what is done around a session: waiting for others, starting Python, importing the runtime
 _PUSH_S = 600.0  # for one file
+_SENSORS = tuple(kind for kind in KINDS if kind != "auto")  # what is measured must be known before it is asked
 _CANNOT_OPEN = 2  # with this status Python ends where there is no such script
 _ADDRESS = re.compile(
     r"//(?:(?P<user>[A-Za-z0-9_][\w.+-]*)@)?(?:\[(?P<v6>[0-9A-Fa-f:]+(?:%\w+)?)\]|(?P<host>[A-Za-z0-9_][\w.-]*))"
@@ -73,16 +76,23 @@ class _Empty(_Strict):
     pass
 
 
+class _Sensor(_Strict):
+    name: Text
+    channels: list[Text]
+
+
 class _WithVersion(_Strict):
     version: Text | None = None
     lacking: Text | None = None
     executable: Text | None = None
     error: Text | None = None
+    no_sensor: Text | None = None
 
 
 class _Identified(_WithVersion):
     machine: Machine
     state: dict[str, Any]
+    sensor: _Sensor | None = None
 
 
 class _Measured(_WithVersion):
@@ -94,22 +104,26 @@ class _Measured(_WithVersion):
     stderr: Text = ""
     latency_ms: Annotated[list[Positive], Field(min_length=1)] | None = None
     memory_mb: NotNegative | None = None
+    energy_mj: Positive | None = None
+    unusable: Text | None = None
     inferences: int | None = None
     window_s: list[Finite] | None = None
     waited: NotNegative | None = None
 
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
+_Found = TypeVar("_Found", bound=_WithVersion)
 
 
 class Ssh:
-    """Times files on another machine; measures latency and memory.
+    """Times files on another machine; measures latency and memory, and energy where asked for, as `Local` does.
 
     Args:
         address: ``//[user@]host[:port]``; an alias of ``~/.ssh/config`` is a host.
         threads: of one inference; the session is bound to the last so many cores of the device.
         python: the interpreter there that has the runtime; ``~/`` is the home folder there.
         limit_s: seconds after which a session is given up.
+        energy: which sensor of the device: ``none``, ``rapl``, ``hwmon[:CHIP]`` (its name or folder), ``nvml[:INDEX]``.
 
     Raises:
         PlatformError: an argument is wrong, or there is no OpenSSH client here.
@@ -117,9 +131,16 @@ class Ssh:
 
     description = "ssh://[user@]host[:port]/RUNTIME, another machine that has Python and the runtime"
     programs: Mapping[str, str] = {"ssh": "apt install openssh-client"}
-    resources: tuple[str, ...] = ("latency", "memory")
 
-    def __init__(self, address: str = "", *, threads: int = 1, python: str = "python3", limit_s: float = 300.0) -> None:
+    def __init__(
+        self,
+        address: str = "",
+        *,
+        threads: int = 1,
+        python: str = "python3",
+        limit_s: float = 300.0,
+        energy: str = "none",
+    ) -> None:
         found = _ADDRESS.fullmatch(address)
         port = int(found["port"]) if found and found["port"] else None
         if found is None or (port is not None and not 1 <= port <= 65535):
@@ -133,43 +154,56 @@ class Ssh:
             raise PlatformError(f"threads={threads}: allowed are 1 to the number of the device's cores.")
         if not limit_s > 0:
             raise PlatformError(f"limit_s={limit_s:g}: allowed are seconds above 0.")
+        check_kind(energy, _SENSORS)
         self.name, self.threads = f"ssh:{address}", threads
-        self.options: Mapping[str, str | int] = {} if python == "python3" else {"python": python}
+        options = {"python": (python, "python3"), "energy": (energy, "none")}
+        self.options: Mapping[str, str | int] = {key: now for key, (now, usual) in options.items() if now != usual}
+        self.resources: tuple[str, ...] = ("latency", "memory", *(["energy"] if energy != "none" else []))
+        self._energy = energy
         self._python = f"~/{shlex.quote(python[2:])}" if python.startswith("~/") else shlex.quote(python)
         self._limit_s = limit_s
         self._connection = SshConnection(found["v6"] or found["host"], found["user"], port)
         self.exclusive = self._connection.is_this_machine()
         self._script: str | None = None
         self._machine: Machine | None = None
+        self._sensor: _Sensor | None = None
         self._versions: dict[str, str] = {}
 
     def identity(self, runtime: Runtime) -> Mapping[str, str]:
         """Return the device's board or processor with its architecture, and the version of the runtime there.
 
         Raises:
-            PlatformError: the device cannot be reached, lacks the runtime, or has too few cores.
+            PlatformError: the device cannot be reached, lacks the runtime or the sensor, or has too few cores.
         """
         if runtime.name not in self._versions:
             self._identify(runtime)
         return {"device": str(self._machine), "version": self._versions[runtime.name]}
 
     def _identify(self, runtime: Runtime) -> None:
-        request = {"do": "identify", "runtime": runtime.name, "packages": []}
-        found = self._ask(request, _Identified, limit_s=_GRACE_S)
-        self._same(found.machine)
+        found = self._identified(runtime.name)
+        self._sensor = self._with_sensor(found).sensor
         self._versions[runtime.name] = self._version(runtime, found)
         if self.threads > found.machine.cores:
             raise PlatformError(
                 f"threads={self.threads}: allowed are 1 to {found.machine.cores}, the cores that {self.name} may use."
             )
 
+    def _identified(self, runtime: str | None, packages: Sequence[str] = ()) -> _Identified:
+        """Ask the device what and how it is."""
+        request = {"do": "identify", "runtime": runtime, "packages": list(packages), "energy": self._energy}
+        found = self._ask(request, _Identified, limit_s=_GRACE_S)
+        self._same(found.machine)
+        return found
+
     def session(self, runtime: Runtime, artifact: Artifact, *, seconds: float, warmups: int) -> Reading:
         """Time ``artifact`` in a fresh process there, while no other host measures.
 
         Raises:
-            PlatformError: the device cannot be reached or lacks the runtime, the runtime cannot run the file, the
-                process died, or the file's suffix cannot be sent.
-            MeasurementUnusable: the session took longer than the limit, or other hosts measured all the time.
+            PlatformError: the device cannot be reached or lacks the runtime, the runtime cannot run the file, or the
+                file's suffix cannot be sent.
+            SessionLost: the process there died.
+            MeasurementUnusable: the session took longer than the limit or needed no more power than the idle device, or
+                other hosts measured all the time.
         """
         file = artifact_of(artifact.path)  # its content counts, whatever it was called
         names = {_device_name(file, path): path for path in file.files}
@@ -184,6 +218,7 @@ class Ssh:
             "threads": self.threads,
             "limit_s": self._limit_s,
             "wait_s": WAIT_S,
+            "energy": self._energy,
             "shared": not self.exclusive,  # else the stopwatch of this process holds that lock
         }
         answer = self._patiently(request)
@@ -231,13 +266,26 @@ class Ssh:
                 f"s; is the device overloaded? Otherwise use a smaller network or write limit_s=SECONDS.{tail}"
             )
         if answer.died is not None:
-            raise PlatformError(
+            raise SessionLost(
                 f"the {runtime.name} session of {file.path.name} on {self.name} died with status {answer.died} "
                 f"(-9: killed, usually for want of memory).{tail}"
             )
-        if answer.latency_ms is None:
-            raise PlatformError(f"{self.name} answered a session of {seconds:g} s without latencies.{tail}")
-        return Reading(latency_ms=tuple(answer.latency_ms), memory_mb=answer.memory_mb, waited=answer.waited)
+        if self._with_sensor(answer).unusable is not None:
+            raise MeasurementUnusable(f"{self.name}: {answer.unusable}")
+        if answer.latency_ms is None or ("energy" in self.resources and answer.energy_mj is None):
+            wanted = "latencies and energy" if "energy" in self.resources else "latencies"
+            raise PlatformError(f"{self.name} answered a session of {seconds:g} s without {wanted}.{tail}")
+        return reading_of(answer.model_dump())
+
+    def _with_sensor(self, answer: _Found) -> _Found:
+        """Return the answer of a device that has the sensor asked for.
+
+        Raises:
+            PlatformError: it has not.
+        """
+        if answer.no_sensor is not None:
+            raise PlatformError(f"{self.name}: {answer.no_sensor}")
+        return answer
 
     def _version(self, runtime: Runtime, answer: _WithVersion) -> str:
         """Return the version of the runtime there, or say how to get it."""
@@ -270,11 +318,10 @@ class Ssh:
         Raises:
             PlatformError: the device cannot be reached.
         """
-        packages = [*runtime.distributions, "numpy"]
-        found = self._ask({"do": "identify", "runtime": None, "packages": packages}, _Identified, limit_s=_GRACE_S)
-        self._same(found.machine)
+        found = self._identified(None, [*runtime.distributions, "numpy"])
         board = {"board": found.machine.board} if found.machine.board else {}
-        return {**found.state, **board, "memory_mb": found.machine.memory_mb}
+        energy = {"energy": {"sensor": found.sensor.name, "channels": found.sensor.channels}} if found.sensor else {}
+        return {**found.state, **board, **energy, "memory_mb": found.machine.memory_mb}
 
     def _push(self, path: Path, sha256: str, suffix: str) -> None:
         """Store a file on the device."""

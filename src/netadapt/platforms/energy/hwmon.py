@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netadapt.errors import PlatformError
-from netadapt.platforms.energy.sensor import SYS, number, text
+from netadapt.platforms.energy.sensor import number, text
 
 #: rails that hold all others of their chip
 _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN", "5V_IN", "power total")
@@ -44,7 +44,7 @@ class Hwmon:
         PlatformError: no chip has a power sensor, several have and none was named, or none of that name does.
     """
 
-    def __init__(self, root: Path = SYS, chip: str | None = None) -> None:
+    def __init__(self, root: Path, chip: str | None = None) -> None:
         chips = list(_chips(root))
         found = _choose(chips, chip, root)
         interval_ms = number(found.folder / "update_interval")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netadapt.errors import PlatformError
-from netadapt.platforms.energy.sensor import SYS, number, text
+from netadapt.platforms.energy.sensor import number, text
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Rapl:
     interval_s = 0.001
     shortest_s = 0.5
 
-    def __init__(self, root: Path = SYS) -> None:
+    def __init__(self, root: Path) -> None:
         folder = root / "class/powercap"
         homes = [home for home in sorted(folder.glob("intel-rapl:*")) if _counts(text(home / "name"))]
         if not homes:

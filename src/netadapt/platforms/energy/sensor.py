@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +12,6 @@ from netadapt.errors import PlatformError, did_you_mean
 
 _log = logging.getLogger("netadapt")
 KINDS = ("none", "auto", "rapl", "hwmon", "nvml")
-SYS = Path("/sys")
 
 
 class Sensor(Protocol):
@@ -43,13 +44,33 @@ class Sensor(Protocol):
         ...
 
 
-def open_sensor(kind: str, root: Path = SYS) -> Sensor | None:
+def check_kind(kind: str, kinds: Sequence[str] = KINDS) -> tuple[str, str]:
+    """Return the word of ``energy=KIND`` and what follows its colon.
+
+    Args:
+        kind: as users write it.
+        kinds: allowed words.
+
+    Raises:
+        PlatformError: an unknown word, or one that has nothing behind a colon.
+    """
+    word, _, which = kind.partition(":")
+    if word not in kinds or (which and word not in ("hwmon", "nvml")):
+        raise PlatformError(
+            f"energy={kind!r} is unknown{did_you_mean(word, list(kinds))}; allowed are {', '.join(kinds)}, "
+            f"hwmon:CHIP (or its folder) and nvml:INDEX."
+        )
+    return word, which
+
+
+def open_sensor(kind: str, root: Path | None = None) -> Sensor | None:
     """Return the sensor that ``energy=KIND`` asks for.
 
     Args:
         kind: ``none``; ``auto``: RAPL, else a hwmon sensor, else none (never NVML, which does not see the processor);
             ``rapl``; ``hwmon`` or ``hwmon:CHIP``; ``nvml`` or ``nvml:INDEX``.
-        root: where the system's files are.
+        root: where the system's files are; by default ``$NETADAPT_SYS`` (a container may have them elsewhere) or
+            ``/sys``.
 
     Raises:
         PlatformError: an unknown word, or a sensor that is not there, not readable, or one of several.
@@ -58,12 +79,8 @@ def open_sensor(kind: str, root: Path = SYS) -> Sensor | None:
     from netadapt.platforms.energy.nvml import Nvml
     from netadapt.platforms.energy.rapl import Rapl
 
-    word, _, which = kind.partition(":")
-    if word not in KINDS or (which and word not in ("hwmon", "nvml")):
-        raise PlatformError(
-            f"energy={kind!r} is unknown{did_you_mean(word, list(KINDS))}; allowed are {', '.join(KINDS)}, "
-            f"hwmon:CHIP (or its folder) and nvml:INDEX."
-        )
+    word, which = check_kind(kind)
+    root = root or Path(os.environ.get("NETADAPT_SYS", "/sys"))
     if word == "none":
         return None
     if word == "auto":

@@ -39,11 +39,19 @@ def identify(request: dict[str, Any]) -> dict[str, Any]:
     """Say what this is: processor, architecture, system, Python, cores, memory, clock, load; and the runtime's version.
 
     Args:
-        request: ``runtime`` (``None``: not asked), ``packages`` whose versions are recorded.
+        request: ``runtime`` (``None``: not asked), ``packages`` whose versions are recorded, ``energy``: which sensor
+            is asked for.
+
+    Returns:
+        ``machine`` and ``state``; what `version` gives; ``sensor``, or why there is ``no_sensor``.
     """
     found: dict[str, Any] = {"machine": machine(), "state": environment.snapshot(tuple(request["packages"]))}
     if request["runtime"] is not None:
         found |= version(request["runtime"])
+    if request["energy"] != "none":
+        import energy_session
+
+        found |= energy_session.described(request["energy"])
     return found
 
 
@@ -94,11 +102,12 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         request: for `session_server.respond`, and ``files``: SHA-256 and suffix of the file that the runtime loads and
             of those that this one names; ``shared``: whether to
             hold the lock of netadapt itself on this machine too, because the asker does not; ``wait_s``: how long to
-            wait for others.
+            wait for others; ``energy``: of which sensor.
 
     Returns:
-        What `session_server.respond` says, ``machine`` and ``version``; or ``missing``, the files that are not here, or
-        ``busy`` while others measure.
+        What `session_server.respond` says, with ``energy_mj`` where it is asked for, ``machine`` and ``version``; or
+        ``missing``, the files that are not here, or ``busy`` while others measure, or ``no_sensor`` or ``unusable``
+        where energy cannot be measured.
     """
     try:
         with locked(request["wait_s"], shared=request["shared"]):
@@ -109,12 +118,25 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
                 return found
             cores = list(environment.available_cores())[-request["threads"] :]
             path = receive.path_of(*request["files"][0])
-            session: dict[str, Any] = session_server.respond(
-                request | {"model": str(path), "cores": cores}, {}, os.getppid()
-            )
-            return session | found | {"machine": machine()}
+            return session(request | {"model": str(path), "cores": cores}) | found | {"machine": machine()}
     except Busy as busy:
         return {"busy": str(busy)}
+
+
+def session(request: dict[str, Any]) -> dict[str, Any]:
+    """Run the session of ``request`` with what it asks for of energy."""
+    empty: dict[str, int] = {}
+
+    def run(seconds: float, recorder: session_server.Recorder | None = None) -> dict[str, Any]:
+        answer: dict[str, Any] = session_server.respond(request | {"seconds": seconds}, empty, os.getppid(), recorder)
+        return answer
+
+    if request["energy"] == "none":
+        return run(request["seconds"])
+    import energy_session
+
+    found: dict[str, Any] = energy_session.session(request["energy"], run, request["seconds"])
+    return found
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -29,6 +29,18 @@ TAIL_BYTES = 2000
 LEAST_BYTES = 1000  # a tiny network may take no more than the empty runtime; resources are compared by ratios
 MOST_CHARACTERS = 2000  # of an error: some runtimes print the whole graph
 _PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
+
+
+class Recorder(Protocol):
+    """What reads a sensor while a session runs: `netadapt.platforms.energy.EnergyMeter`."""
+
+    interval_s: float
+
+    def begin(self) -> None:
+        """Take the first sample."""
+
+    def sample(self) -> None:
+        """Take another one."""
 
 
 def child(request: dict[str, Any], answer: int, errors: int, server: int) -> NoReturn:
@@ -53,12 +65,15 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
 
-def collect(pid: int, answer: int, limit_s: float, parent: int) -> bytes | None:
+def collect(pid: int, answer: int, limit_s: float, parent: int, recorder: Recorder | None) -> bytes | None:
     """Read all that the child writes; ``None`` if it passed ``limit_s``. Ends the server if the client is gone."""
     deadline = time.monotonic() + limit_s
+    poll_s = 1.0 if recorder is None else recorder.interval_s
     chunks: list[bytes] = []
     while True:
-        ready, _, _ = select.select([answer, 0], [], [], 1.0)
+        ready, _, _ = select.select([answer, 0], [], [], poll_s)
+        if recorder is not None:
+            recorder.sample()
         # The client never writes while it waits, so a readable stdin means that it closed it.
         if 0 in ready or os.getppid() != parent:
             os.kill(pid, signal.SIGKILL)
@@ -73,8 +88,10 @@ def collect(pid: int, answer: int, limit_s: float, parent: int) -> bytes | None:
             return None
 
 
-def fork_session(request: dict[str, Any], parent: int) -> dict[str, Any]:
+def fork_session(request: dict[str, Any], parent: int, recorder: Recorder | None = None) -> dict[str, Any]:
     """Run one session in a fresh child and return its answer, or ``error``, ``died`` or ``timeout``."""
+    if recorder is not None:
+        recorder.begin()
     read, write = os.pipe()
     server = os.getpid()
     with tempfile.TemporaryFile() as errors:
@@ -83,7 +100,7 @@ def fork_session(request: dict[str, Any], parent: int) -> dict[str, Any]:
             os.close(read)
             child(request, write, errors.fileno(), server)
         os.close(write)
-        output = collect(pid, read, request["limit_s"], parent)
+        output = collect(pid, read, request["limit_s"], parent, recorder)
         os.close(read)
         _, status = os.waitpid(pid, 0)
         size = errors.seek(0, os.SEEK_END)
@@ -106,14 +123,16 @@ def empty_bytes(request: dict[str, Any], parent: int) -> int:
     return 0
 
 
-def respond(request: dict[str, Any], empty: dict[str, int], parent: int) -> dict[str, Any]:
+def respond(
+    request: dict[str, Any], empty: dict[str, int], parent: int, recorder: Recorder | None = None
+) -> dict[str, Any]:
     """Run the session of ``request``; memory is what it takes above an empty runtime, kept in ``empty``."""
     if request.get("profile"):
         return fork_session(request, parent)
     settings = json.dumps([request["threads"], request["options"]], sort_keys=True)
     if settings not in empty:
         empty[settings] = empty_bytes(request, parent)
-    answer = fork_session(request, parent)
+    answer = fork_session(request, parent, recorder)
     peak = answer.pop("peak_bytes", None)
     if peak is not None and empty[settings]:
         answer["memory_mb"] = max(LEAST_BYTES, peak - empty[settings]) / 1e6

@@ -34,6 +34,7 @@ class Converted(ABC):
     suffix: str
     distributions: tuple[str, ...]
     form: int
+    costly = True
 
     def __init__(self) -> None:
         self._client = ConversionClient(self.name)

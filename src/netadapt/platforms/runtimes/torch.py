@@ -36,6 +36,7 @@ class Torch:
     def __init__(self, *, compiled: bool = False, cuda: bool = False) -> None:
         chosen = {"compiled": compiled, "cuda": cuda}
         self.options: Mapping[str, str | int] = {name: "true" for name, value in chosen.items() if value}
+        self.costly = compiled  # in every session anew
 
     def accelerator(self) -> str | None:
         """Return the name of the GPU of this machine, or ``None`` if the processor computes.
