@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from needs import needs
 from onnx_outputs import assert_same_onnx
 from torch import nn
 
 import netadapt
 from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.network import trace
 from netadapt.platforms import StopwatchProtocol, list_platforms, measure_files, resolve_platform
 from netadapt.platforms.artifacts import artifact_of
 from netadapt.testing.platform_suite import _IMAGES, PlatformSuite, SmallNetwork
@@ -61,6 +63,28 @@ class TestCommand(PlatformSuite):
 
     def assert_same_network(self, first, second):
         assert_same_onnx(first, second)
+
+
+#: a program that takes a millisecond for each byte of a file
+BY_SIZE = 'case "$1" in *.%s) printf "{\\"latency_ms\\": %%s}" "$(wc -c < "$1")";; *) exit 3;; esac'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "needed"), [("tflite", ("litert_torch", "ai_edge_litert")), ("pte", ("executorch",))])
+def test_files_of_other_formats(script, tmp_path, monkeypatch, kind, needed):
+    needs(*needed)
+    monkeypatch.setenv("NETADAPT_CACHE", str(tmp_path / "cache"))
+    script(BY_SIZE % kind)
+    platform = resolve_platform(f"command:./measure.sh?format={kind}")
+    assert platform.costly
+    assert platform.name == f"command:./measure.sh?format={kind}&resources=latency"
+    network = trace(SmallNetwork(), _IMAGES, prove=False)
+    small = platform.compile_widths(network, {group.name: 8 for group in network.groups}, tmp_path)
+    whole = platform.compile(SmallNetwork(), _IMAGES, tmp_path)
+    fast, slow = measure_files([small.path, whole.path], platform, protocol=StopwatchProtocol(sessions=1))
+    assert (fast.median_ms, slow.median_ms) == (small.path.stat().st_size, whole.path.stat().st_size)
+    assert fast.median_ms < slow.median_ms
+    platform.close()
 
 
 def test_the_whole_way_through_the_stopwatch(tmp_path):

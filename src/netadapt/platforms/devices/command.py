@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from netadapt.network import Network
 
 #: which runtime writes the files of a format
-FORMATS = {"onnx": "onnxruntime"}
+FORMATS = {"onnx": "onnxruntime", "tflite": "litert", "pte": "executorch"}
 RESOURCES = ("latency", "energy", "memory")
 
 
@@ -53,14 +53,15 @@ class CommandPlatform:
     Args:
         address: the program and its arguments, quoted as for a shell but never given to one. A path is taken from the
             current folder.
-        format: of the files that it gets: ``onnx``.
+        format: of the files that it gets: ``onnx``, ``tflite`` or ``pte`` (ExecuTorch with XNNPACK); what writes the
+            last two must be installed here.
         resources: what it prints in every answer, separated by commas; ``latency`` is always among them.
         limit_s: seconds after which a session is given up.
         exclusive: whether it uses this machine, which must then do nothing else; ``false`` for a program that only
             talks to another device.
 
     Raises:
-        PlatformError: there is no such program, or an argument is wrong.
+        PlatformError: there is no such program, an argument is wrong, or what writes the format is not installed.
     """
 
     description = "command:PROGRAM, any program that times a model file and prints JSON (latency, energy, memory)"
@@ -87,6 +88,7 @@ class CommandPlatform:
         self._folder, self._format, self._limit_s = Path.cwd(), format, limit_s
         self._recorded: dict[str, Any] = {}
         self._runtime = make_runtime(FORMATS[format])
+        self.costly: bool = getattr(self._runtime, "costly", False)
         rest = "" if exclusive else "&exclusive=false"
         self.name = f"command:{shlex.join(given)}?format={format}&resources={','.join(self.resources)}{rest}"
 
