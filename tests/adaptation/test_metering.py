@@ -138,7 +138,7 @@ def test_a_burst_of_noise_is_waited_for(metering: Metering, monkeypatch: pytest.
         return [replace(m, verdict="unusable" if len(seen) <= bursts else "stable") for m in measure(*arguments)]
 
     monkeypatch.setattr(metering.meter, "measure_modules", noisy)
-    monkeypatch.setattr("netadapt.adaptation.metering.time.sleep", pauses.append)
+    monkeypatch.setattr("netadapt.resources.patience.time.sleep", pauses.append)
     module = metering.network.shrink({"0": range(16)})
     if bursts < 3:
         metering.measure(module, {"0": 16, "2": 48})

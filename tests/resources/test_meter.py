@@ -8,6 +8,7 @@ import pytest
 from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms import StopwatchProtocol
 from netadapt.platforms.simulated import SimulatedPlatform
+from netadapt.resources import patience
 from netadapt.resources.designs import design
 from netadapt.resources.meter import Meter
 from netadapt.resources.rounds import RoundsProtocol
@@ -107,9 +108,11 @@ def test_an_added_step_is_stored_once_but_used_only_by_who_added_it(tiny, tmp_pa
     assert len(meter.data("latency")[0]) == 2 and len(other.data("latency")[0]) == 1
 
 
-def test_an_unusable_reference_is_refused(tiny, tmp_path):
+def test_an_unusable_reference_is_refused(tiny, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(patience, "PAUSES_S", (0.01, 0.02))
     with pytest.raises(MeasurementUnusable, match="differ too much"):
         _ = Meter(tiny, SimulatedPlatform(noise=0.7), tmp_path).initial
+    assert caplog.text.count("is unusable and is repeated") == 2
 
 
 def test_a_doubtful_reference_is_measured_once_more_for_longer(tiny, tmp_path):

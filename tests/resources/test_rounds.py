@@ -7,6 +7,7 @@ import pytest
 
 from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms.simulated import SimulatedPlatform
+from netadapt.resources import patience
 from netadapt.resources.designs import design
 from netadapt.resources.rounds import RoundsProtocol, _order, measure_rounds
 
@@ -74,8 +75,9 @@ def test_a_failed_session_is_repeated(compiled, caplog):
         measure_rounds(SimulatedPlatform(failures=1), artifacts, [original], RoundsProtocol(), 0)
 
 
-def test_a_hopelessly_noisy_platform_is_refused(compiled):
+def test_a_hopelessly_noisy_platform_is_refused(compiled, monkeypatch):
     artifacts, original, _ = compiled
+    monkeypatch.setattr(patience, "PAUSES_S", (0.01, 0.02))
     with pytest.raises(MeasurementUnusable, match="Stop other work on the device"):
         measure_rounds(SimulatedPlatform(noise=0.6), artifacts, [original], RoundsProtocol(), 0)
 

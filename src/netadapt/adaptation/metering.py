@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -18,11 +16,9 @@ from netadapt.network import Network
 from netadapt.platforms import Measurement, StopwatchProtocol
 from netadapt.resources.counted import COUNTED, Counted
 from netadapt.resources.estimator import Estimator, Widths
-from netadapt.resources.meter import Meter
+from netadapt.resources.meter import Meter, first_usable
+from netadapt.resources.patience import patiently
 
-_log = logging.getLogger("netadapt")
-#: waited for before an unusable measurement is repeated
-_PAUSES_S = (5.0, 30.0)
 #: so many times the sessions that were asked for, at most, where fewer would leave more noise than the steps bear
 _MOST_TIMES = 6
 
@@ -117,14 +113,9 @@ class Metering:
         Raises:
             MeasurementUnusable: the platform is too noisy, three times running.
         """
-        (measurement,) = self.meter.measure_modules([module], self.protocol)
-        for pause_s in _PAUSES_S:
-            if measurement.verdict != "unusable":
-                break
-            # a burst of other work must not end a run of hours
-            _log.warning("%s: a measurement is unusable and is repeated in %g s", measurement.platform, pause_s)
-            time.sleep(pause_s)
-            (measurement,) = self.meter.measure_modules([module], self.protocol)
+        (measurement,) = patiently(
+            lambda _: self.meter.measure_modules([module], self.protocol), first_usable, self.meter.platform.name
+        )
         self.learn(widths, measurement)
         size = {} if measurement.size_mb is None else {"size": measurement.size_mb}
         return measurement, {**self.meter.values_of(measurement), **self.counted(widths), **size}

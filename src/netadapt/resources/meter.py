@@ -23,6 +23,7 @@ from netadapt.files import cache_folder
 from netadapt.platforms.base import Artifact, Measurement, Platform
 from netadapt.platforms.stopwatch import StopwatchProtocol, measure
 from netadapt.resources.estimator import Values, Widths
+from netadapt.resources.patience import patiently
 from netadapt.resources.reference import measure_reference
 from netadapt.resources.rounds import Rounds, RoundsProtocol, measure_rounds
 from netadapt.resources.samples import Record, SampleFile
@@ -93,7 +94,12 @@ class Meter:
         """Return the measurement of the original network, taken on first use."""
         if self._reference is None:
             with tempfile.TemporaryDirectory(prefix="netadapt-") as folder:
-                measured = measure_reference(self.platform, self._candidates(Path(folder)), self._seed)
+                candidates = self._candidates(Path(folder))
+                measured = patiently(
+                    lambda attempt: measure_reference(self.platform, candidates, self._seed + attempt),
+                    first_usable,
+                    self.platform.name,
+                )
             _refuse_unusable(measured[0])
             self._reference = measured[0]
             if not self._yardsticks_ms:
@@ -342,6 +348,11 @@ def _values(measurement: Measurement, platform: Platform) -> dict[str, float]:
         if value is None or not value > 0:
             raise PlatformError(f"{platform.name} says that it measures {name} but gave {value}. Leave {name} out.")
     return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def first_usable(measured: Sequence[Measurement]) -> bool:
+    """Tell whether the first of several measurements of one window can be used."""
+    return measured[0].verdict != "unusable"
 
 
 def _refuse_unusable(measurement: Measurement) -> None:

@@ -19,6 +19,7 @@ from netadapt.platforms.base import Artifact, Platform, Reading
 from netadapt.platforms.lock import measuring_lock
 from netadapt.platforms.statistics import half_widths, session_level
 from netadapt.platforms.stopwatch import run_session
+from netadapt.resources.patience import patiently
 
 Floats = NDArray[np.float64]
 _UNUSABLE = 0.25  # spread of the sentinel's sessions above which nothing can be decided
@@ -110,19 +111,24 @@ def measure_rounds(
 
     Raises:
         MeasurementUnusable: others hold the measuring lock, or the main sentinel's sessions differ by more than
-            25 % among themselves, twice in a row.
+            25 % among themselves, three times in a row.
         PlatformError: the platform says that it measures a resource but gives no value.
     """
     exclusive = getattr(platform, "exclusive", True)  # a simulated device leaves this machine alone
     with measuring_lock.hold(platform.name) if exclusive else nullcontext():
-        for attempt in range(2):
-            rounds = _measure(platform, artifacts, sentinels, protocol, seed + attempt)
-            if "latency" not in rounds.sentinels or rounds.spread() <= _UNUSABLE:
-                return rounds
+        rounds = patiently(
+            lambda attempt: _measure(platform, artifacts, sentinels, protocol, seed + attempt), _usable, platform.name
+        )
+    if _usable(rounds):
+        return rounds
     raise MeasurementUnusable(
         f"{platform.name}: sessions of one network differ by {rounds.spread():.0%} (interquartile range); up to "
         f"{_UNUSABLE:.0%} can be used. Stop other work on the device, let it cool, or fix its clock, and repeat."
     )
+
+
+def _usable(rounds: Rounds) -> bool:
+    return "latency" not in rounds.sentinels or rounds.spread() <= _UNUSABLE
 
 
 def _measure(
@@ -156,7 +162,7 @@ def _enough(rounds: Rounds, taken: int, protocol: RoundsProtocol) -> bool:
     """Tell whether more rounds are not allowed, not needed, or hopeless."""
     if taken >= protocol.most or "latency" not in rounds.networks:
         return True
-    return rounds.spread() > _UNUSABLE or rounds.half_width() <= protocol.half_width
+    return not _usable(rounds) or rounds.half_width() <= protocol.half_width
 
 
 def _order(random: np.random.Generator, count: int, every: int, turns: int) -> list[int]:
