@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from _ablations import ablations
 from _markdown import table as markdown_table
 from _svg import Point, Series, plot
 from cells import MAIN, OWN_WEIGHTS, TORCH_PRUNING, TUNED_ORIGINAL
@@ -98,6 +99,8 @@ def results_page(page: str | None, setups: Sequence[Resampled], summary: Mapping
 def _generated(setups: Sequence[Resampled], summary: Mapping[str, Any]) -> str:
     """Return the generated part."""
     parts = [_NOTHING] if not setups else [_overall(summary), *(_section(setup) for setup in setups)]
+    if (table := ablations(setups)) is not None:
+        parts.append(table)
     if summary["failures"]:
         told = "\n".join(f"* `{name}`: {reason}" for name, reason in summary["failures"].items())
         parts.append(f"### Budgets that were refused or not reached\n\n{told}")

@@ -135,6 +135,20 @@ _TRAINED_LONG = (*FROM_NOTHING, "one-shot-long")
 MAIN = ("uniform", "one-shot", "netadapt", "from-scratch")
 FAITHFUL = tuple(name for name in METHODS if name.startswith("faithful-"))
 ABLATIONS = tuple(METHODS)[tuple(METHODS).index("netadapt-short-0") :]
+
+
+def parent(ablation: str) -> str:
+    """Return the method that one of `ABLATIONS` differs from in one thing."""
+    return next(method for method in MAIN if ablation.startswith(f"{method}-"))
+
+
+def difference(ablation: str) -> str:
+    """Return what one of `ABLATIONS` sets that its `parent` does not; what it leaves at the default is said so."""
+    own, usual = METHODS[ablation], METHODS[parent(ablation)]
+    changed = [f"{key.partition('.')[2]} = {value}" for key, value in own.items() if usual.get(key) != value]
+    return ", ".join([*changed, *(f"{key.partition('.')[2]} = default" for key in usual if key not in own)])
+
+
 SEEDS = (0, 1, 2)
 
 

@@ -33,6 +33,8 @@ class Outcome:
         macs, parameters: of the final network.
         search_images: images trained on in the search, plus a third of those only evaluated.
         search_seconds: of the search, with what the estimator took.
+        steps: of the search; ``None`` for a reference.
+        untuned: test accuracy before the long-term fine-tune, 0..1; ``None`` where nobody looked.
     """
 
     setup: str
@@ -48,6 +50,8 @@ class Outcome:
     parameters: float
     search_images: float
     search_seconds: float
+    steps: int | None = None
+    untuned: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -76,6 +80,8 @@ def outcome(document: Mapping[str, Any]) -> Outcome:
         parameters=final["parameters"],
         search_images=document["search_images"] + document["forward_images"] / 3,
         search_seconds=document["search_seconds"],
+        steps=document.get("steps"),
+        untuned=document.get("accuracy_before_long_term"),
     )
 
 

@@ -130,6 +130,7 @@ def result(adaptation: Adaptation, family: Family) -> dict[str, Any]:
         (to the original in the same window of time) and ``widths``. ``training_images`` has the long-term fine-tune in
         it, ``search_images`` has not; ``forward_images`` are only evaluated, re-fitted on or used for statistics.
         ``search`` has the settings of that section: defaults change from one version to the next.
+        ``accuracy_before_long_term`` is that of the final network before it was tuned for long, on the test split.
     """
     assert isinstance(adaptation.task, Classification)
     told, state = status(adaptation.folder.path), adaptation.folder.state()
@@ -140,6 +141,7 @@ def result(adaptation: Adaptation, family: Family) -> dict[str, Any]:
     original["half_width_ms"] = state.start["noise"]["half_width_ms"]
     found = _network(told["final"], state.final, final, adaptation.task)
     found |= {key: told["final"][key] for key in ("ratio", "ratio_half_width", "widths")}
+    untuned = adaptation.store.load_variant(f"variants/{state.final['variant']}")
     counted = ("met", "training_images", "search_images", "forward_images", "search_seconds")
     return {
         "failure": None,
@@ -147,6 +149,7 @@ def result(adaptation: Adaptation, family: Family) -> dict[str, Any]:
         "final": found,
         "budget_ms": state.start["budget"]["latency"],
         "floor_ms": state.start["floor"]["latency"],
+        "accuracy_before_long_term": float(correct(untuned, adaptation.task).mean()),
         "steps": len(state.steps),
         "test_images": len(adaptation.task.test),
         "search": adaptation.config.search.model_dump(mode="json"),

@@ -34,6 +34,8 @@ def test_cells_are_run_and_compared(small):
             assert bits.mean() == pytest.approx(document[network]["accuracy"])
         assert document["floor_ms"] < document["final"]["latency_ms"] < document["original"]["latency_ms"]
         assert document["search"]["method"] == cell.method
+        right = document["accuracy_before_long_term"] * document["test_images"]
+        assert right == pytest.approx(round(right))
         assert document["training_images"] == summary["training_images"] > document["search_images"]
     assert [document["search_images"] > 0 for document in told] == [False, True]
     assert told[0]["original"]["correct"] == told[1]["original"]["correct"]
