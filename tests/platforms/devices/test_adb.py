@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 from needs import needs
+from processes import until
 
-from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.errors import MeasurementUnusable, PlatformError, SessionLost
 from netadapt.platforms import resolve_platform
 from netadapt.platforms.artifacts import store, store_several
-from netadapt.platforms.devices import adb
+from netadapt.platforms.devices import adb, adb_client
 from netadapt.platforms.devices.adb import Adb
 from netadapt.testing import PlatformSuite
 
@@ -155,8 +156,9 @@ def test_the_makers_usual_place_will_do(phone, network):
 )
 def test_a_program_that_fails_or_babbles(phone, network, behaviour, message):
     phone.behave(behaviour)
-    with pytest.raises(PlatformError, match=message):
+    with pytest.raises(PlatformError, match=message) as raised:
         session(Adb(), LITERT, network)
+    assert isinstance(raised.value, SessionLost) == (behaviour == "killed")
 
 
 def test_a_program_that_lost_its_connection_is_ended_before_the_next(phone, network):
@@ -165,18 +167,49 @@ def test_a_program_that_lost_its_connection_is_ended_before_the_next(phone, netw
     phone.behave("stuck once")
     phone.faults("none", "none", "cut")  # looks for the file, reads the temperature, and runs
     assert device.session(LITERT, network, seconds=0.05, warmups=2).latency_ms == (1.104,)
-    assert not phone.stuck()
+    assert until(lambda: not phone.stuck())
     device.close()
-    assert [path.name for path in phone.tools.iterdir() if "bench" not in path.name] == []
 
 
 def test_a_program_that_takes_too_long_is_ended(phone, network):
-    device = Adb(limit_s=2)
     phone.behave("stuck once")
-    with pytest.raises(MeasurementUnusable, match="no answer within 2 s"):
-        device.session(LITERT, network, seconds=0.05, warmups=2)
-    assert not phone.stuck()
-    device.close()
+    with pytest.raises(MeasurementUnusable, match="no answer within 10 s"):
+        session(Adb(limit_s=10), LITERT, network)
+    assert until(lambda: not phone.stuck())
+
+
+def test_a_program_whose_user_interrupts_us_is_ended(phone, network, monkeypatch):
+    device = Adb()
+    phone.behave("stuck once")
+    run = subprocess.run
+
+    def interrupted(command, **options):
+        if "benchmark_model --" in command[-1]:
+            options["timeout"] = 10
+            with pytest.raises(subprocess.TimeoutExpired):
+                run(command, **options)
+            raise KeyboardInterrupt
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session(device, LITERT, network)
+    assert until(lambda: not phone.stuck())
+
+
+def test_another_runtimes_program_that_is_left_is_ended_too(phone, network, graph):
+    left = Adb()
+    left.session(LITERT, network, seconds=0.05, warmups=2)
+    phone.behave("stuck once")
+    phone.faults("none", "none", "cut")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adb_client, "ATTEMPTS", 1)
+        patch.setattr(adb, "_END", "true")  # as if the device were out of reach by then
+        with pytest.raises(PlatformError, match="did not get through"):
+            left.session(LITERT, network, seconds=0.05, warmups=2)
+    assert phone.stuck()
+    assert session(Adb(), NCNN, graph)
+    assert until(lambda: not phone.stuck())
 
 
 @pytest.mark.parametrize("behaviour", ["silent", "unknown layer", "mixed up"])

@@ -15,7 +15,7 @@ from onnx_outputs import assert_same_onnx
 from torch import nn
 
 import netadapt
-from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.errors import MeasurementUnusable, PlatformError, SessionLost
 from netadapt.network import trace
 from netadapt.platforms import StopwatchProtocol, list_platforms, measure_files, resolve_platform
 from netadapt.platforms.artifacts import artifact_of
@@ -175,8 +175,9 @@ def test_the_folder_of_the_start_counts(script, model, tmp_path, monkeypatch):
 )
 def test_what_misbehaves_is_told(script, model, body, message):
     script(body)
-    with pytest.raises(PlatformError, match=message):
+    with pytest.raises(PlatformError, match=message) as raised:
         session("command:./measure.sh?resources=latency,energy", model)
+    assert isinstance(raised.value, SessionLost) == ("with status" in message)  # it may have lost its board
 
 
 def test_one_that_hangs_is_ended(script, model):

@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 from processes import gone, until
 
-from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.errors import MeasurementUnusable, PlatformError, SessionLost
 from netadapt.platforms.devices import session_client
 from netadapt.platforms.devices.session_client import SessionClient
 
@@ -122,7 +122,7 @@ def test_a_killed_session_is_reported(client, relu, endless):
     client.run(relu, seconds=0.01, warmups=1)
     server = client._process.pid
     killer = subprocess.Popen([sys.executable, "-c", KILL_CHILD, str(server)])
-    with pytest.raises(PlatformError, match="died with status -9"):
+    with pytest.raises(SessionLost, match="died with status -9"):
         client.run(endless, seconds=0.01, warmups=1)
     killer.wait()
     assert client.run(relu, seconds=0.01, warmups=1).latency_ms

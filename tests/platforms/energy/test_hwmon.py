@@ -7,7 +7,7 @@ import shutil
 import pytest
 import sensor_trees as trees
 
-from netadapt.errors import PlatformError
+from netadapt.errors import PlatformError, SessionLost
 from netadapt.platforms.energy.hwmon import Hwmon
 
 
@@ -70,7 +70,7 @@ def test_a_sensor_that_has_gone_is_told(tmp_path):
     folder = trees.board(tmp_path)
     sensor = Hwmon(tmp_path)
     (folder / "power1_input").unlink()
-    with pytest.raises(PlatformError, match="can no longer be read"):
+    with pytest.raises(SessionLost, match="can no longer be read"):
         sensor.read()
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 import sensor_trees as trees
 
-from netadapt.errors import PlatformError
+from netadapt.errors import PlatformError, SessionLost
 from netadapt.platforms.energy.rapl import Rapl
 
 
@@ -59,7 +59,7 @@ def test_a_counter_that_cannot_be_read_is_told(tmp_path):
     package = trees.rapl(tmp_path)["intel-rapl:0"]
     sensor = Rapl(tmp_path)
     (package / "energy_uj").unlink()
-    with pytest.raises(PlatformError, match="can no longer be read"):
+    with pytest.raises(SessionLost, match="can no longer be read"):
         sensor.read()
     with pytest.raises(PlatformError, match="cannot be read"):
         Rapl(tmp_path)

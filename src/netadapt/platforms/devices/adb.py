@@ -26,17 +26,18 @@ from netadapt.platforms.parts import Runtime
 
 _log = logging.getLogger("netadapt")
 _COOL_POLL_S = 2.0
-_KILLED = 128  # a shell adds to it the signal that ended a program
+_KILLED = range(129, 193)  # what a shell says of a program that a signal ended
 _KINDS: tuple[Cores, ...] = ("big", "little", "all")
 _PROPERTIES = ("ro.product.model", "ro.board.platform", "ro.build.version.release")
 _CORES = r'for f in /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq; do echo "$f $(cat "$f")"; done'
 _CORE = re.compile(r"/sys/devices/system/cpu/cpu(\d+)/cpufreq/cpuinfo_max_freq (\d+)")
 _ZONES = r'for z in /sys/class/thermal/thermal_zone*; do echo "$(cat "$z/type") $(cat "$z/temp")"; done 2>/dev/null'
-# Of the many zones those at the processors; "soc" is the battery's charge on some devices.
-_RUNNING = f"{FOLDER}/running"  # holds the process of the program that was started last
-_END = "p=$(cat %s 2>/dev/null) && grep -qs %s /proc/$p/cmdline && kill -9 $p"
-_START = 'echo $$ >%s && exec "$@"'
+_RUNNING = f"{FOLDER}/running"  # holds the process of the program that was started last, and stays when it has ended
+_OURS = " ".join(f"-e {program.name}" for program in PROGRAMS.values())
+_END = f"p=$(cat {_RUNNING} 2>/dev/null) && grep -qs {_OURS} /proc/$p/cmdline && kill -9 $p 2>/dev/null"
+_START = f'echo $$ >{_RUNNING} && exec "$@"'
 _END_S = 10.0  # to reach a device that has just been given up
+# Of the many zones those at the processors; "soc" is the battery's charge on some devices.
 _PROCESSOR_ZONE = re.compile(r"cpu|cluster|\b(big|mid|little)\b", re.IGNORECASE)
 
 
@@ -180,19 +181,16 @@ class Adb:
         return latency_ms
 
     def _run(self, program: BenchmarkProgram, job: Job) -> float:
-        end, start = _END % (_RUNNING, program.name), shlex.quote(_START % _RUNNING)
-        command = shlex.join(program.arguments(self._located(program)[0], job))
+        command = shlex.join(["sh", "-c", _START, "sh", *program.arguments(self._located(program)[0], job)])
         try:
             # Repeated as a whole where the connection is lost, so that no two of them are timed at once.
-            status, output = self._client.shell(
-                f"{end}; cd {FOLDER} && sh -c {start} sh {command}", limit_s=self._limit_s
-            )
-        except MeasurementUnusable:
+            status, output = self._client.shell(f"{_END}; cd {FOLDER} && {command}", limit_s=self._limit_s)
+        except BaseException:  # also where the user interrupts us
             with suppress(PlatformError, MeasurementUnusable):
-                self._client.shell(end, limit_s=_END_S)
+                self._client.shell(_END, limit_s=_END_S)
             raise
         if status != 0:
-            raise (SessionLost if status > _KILLED else PlatformError)(
+            raise (SessionLost if status in _KILLED else PlatformError)(
                 f"{program.name} on {self._client.serial} ended with status {status} (126: built for another "
                 f"processor; 137: killed, usually for want of memory).\n{output.strip()[-1000:]}"
             )
@@ -274,7 +272,7 @@ class Adb:
         """Remove the networks that were pushed, as far as the device is still there; idempotent."""
         if self._pushed:
             with suppress(PlatformError, MeasurementUnusable):
-                self._client.shell(f"rm -f {shlex.join([*sorted(self._pushed), _RUNNING])}")
+                self._client.shell(f"rm -f {shlex.join(sorted(self._pushed))}")
         self._pushed.clear()
 
 

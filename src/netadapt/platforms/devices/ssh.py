@@ -80,19 +80,23 @@ class _Sensor(_Strict):
     name: Text
     channels: list[Text]
 
+    def __str__(self) -> str:
+        """Return its name and what it adds up."""
+        return f"{self.name} ({', '.join(self.channels)})"
+
 
 class _WithVersion(_Strict):
     version: Text | None = None
     lacking: Text | None = None
     executable: Text | None = None
     error: Text | None = None
+    sensor: _Sensor | None = None
     no_sensor: Text | None = None
 
 
 class _Identified(_WithVersion):
     machine: Machine
     state: dict[str, Any]
-    sensor: _Sensor | None = None
 
 
 class _Measured(_WithVersion):
@@ -105,6 +109,7 @@ class _Measured(_WithVersion):
     latency_ms: Annotated[list[Positive], Field(min_length=1)] | None = None
     memory_mb: NotNegative | None = None
     energy_mj: Positive | None = None
+    lost: Text | None = None
     unusable: Text | None = None
     inferences: int | None = None
     window_s: list[Finite] | None = None
@@ -112,7 +117,6 @@ class _Measured(_WithVersion):
 
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
-_Found = TypeVar("_Found", bound=_WithVersion)
 
 
 class Ssh:
@@ -181,7 +185,8 @@ class Ssh:
 
     def _identify(self, runtime: Runtime) -> None:
         found = self._identified(runtime.name)
-        self._sensor = self._with_sensor(found).sensor
+        if self._sensor is not None:
+            self.options = {**self.options, "energy": self._sensor.name}
         self._versions[runtime.name] = self._version(runtime, found)
         if self.threads > found.machine.cores:
             raise PlatformError(
@@ -193,6 +198,7 @@ class Ssh:
         request = {"do": "identify", "runtime": runtime, "packages": list(packages), "energy": self._energy}
         found = self._ask(request, _Identified, limit_s=_GRACE_S)
         self._same(found.machine)
+        self._check_sensor(found)
         return found
 
     def session(self, runtime: Runtime, artifact: Artifact, *, seconds: float, warmups: int) -> Reading:
@@ -201,7 +207,7 @@ class Ssh:
         Raises:
             PlatformError: the device cannot be reached or lacks the runtime, the runtime cannot run the file, or the
                 file's suffix cannot be sent.
-            SessionLost: the process there died.
+            SessionLost: the process there died, or its sensor could not be read.
             MeasurementUnusable: the session took longer than the limit or needed no more power than the idle device, or
                 other hosts measured all the time.
         """
@@ -232,8 +238,8 @@ class Ssh:
     def _patiently(self, request: Mapping[str, Any]) -> _Measured:
         """Ask until no other host measures."""
         deadline, told = time.monotonic() + BUSY_S, False
-        # Two processes are timed: the empty runtime for its memory, and the file.
-        limit_s = 2 * self._limit_s + _GRACE_S
+        # Two processes are timed, the empty runtime for its memory and the file; with energy this one may be repeated.
+        limit_s = (2 if self._energy == "none" else 3) * self._limit_s + _GRACE_S
         while (answer := self._ask(request, _Measured, limit_s=limit_s)).busy is not None:
             if time.monotonic() > deadline:
                 raise MeasurementUnusable(
@@ -270,22 +276,30 @@ class Ssh:
                 f"the {runtime.name} session of {file.path.name} on {self.name} died with status {answer.died} "
                 f"(-9: killed, usually for want of memory).{tail}"
             )
-        if self._with_sensor(answer).unusable is not None:
+        if answer.unusable is not None:
             raise MeasurementUnusable(f"{self.name}: {answer.unusable}")
+        if answer.lost is not None:
+            raise SessionLost(f"{self.name}: {answer.lost}")
+        self._check_sensor(answer)
         if answer.latency_ms is None or ("energy" in self.resources and answer.energy_mj is None):
             wanted = "latencies and energy" if "energy" in self.resources else "latencies"
             raise PlatformError(f"{self.name} answered a session of {seconds:g} s without {wanted}.{tail}")
         return reading_of(answer.model_dump())
 
-    def _with_sensor(self, answer: _Found) -> _Found:
-        """Return the answer of a device that has the sensor asked for.
+    def _check_sensor(self, answer: _WithVersion) -> None:
+        """Check that the device has the sensor asked for, and that it sees what it saw before.
 
         Raises:
-            PlatformError: it has not.
+            PlatformError: it has not, or sees something else.
         """
         if answer.no_sensor is not None:
             raise PlatformError(f"{self.name}: {answer.no_sensor}")
-        return answer
+        self._sensor = self._sensor or answer.sensor
+        if answer.sensor != self._sensor:
+            raise PlatformError(
+                f"{self.name} measured energy with {self._sensor} and now with {answer.sensor}; these do not compare. "
+                "See that its sensor stays the same, and start again."
+            )
 
     def _version(self, runtime: Runtime, answer: _WithVersion) -> str:
         """Return the version of the runtime there, or say how to get it."""

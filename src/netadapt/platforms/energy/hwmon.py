@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from netadapt.errors import PlatformError
+from netadapt.errors import PlatformError, SessionLost
 from netadapt.platforms.energy.sensor import number, text
 
 #: rails that hold all others of their chip
@@ -59,13 +59,13 @@ class Hwmon:
         """Return joules or watts of all channels.
 
         Raises:
-            PlatformError: a channel can no longer be read.
+            SessionLost: a channel cannot be read now.
         """
         total = 0.0
         for channel in self._channels:
             value = channel.read()
             if value is None:
-                raise PlatformError(f"energy={self.name}: {channel.label} can no longer be read.")
+                raise SessionLost(f"energy={self.name}: {channel.label} can no longer be read.")
             total += value
         return total
 

@@ -72,7 +72,7 @@ class EnergyMeter:
         """Read the sensor.
 
         Raises:
-            PlatformError: it has gone.
+            SessionLost: it cannot be read now.
         """
         moment, value = time.monotonic(), self.sensor.read()
         if not self.sensor.is_counter:  # watts: add up trapezia

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from netadapt.errors import PlatformError
+from netadapt.errors import PlatformError, SessionLost
 
 LIBRARY = "libnvidia-ml.so.1"
 _NOT_SUPPORTED = 3
@@ -49,16 +49,19 @@ class Nvml:
         """Return joules since the driver was loaded.
 
         Raises:
-            PlatformError: the GPU has no counter, or has gone.
+            PlatformError: the GPU has no counter.
+            SessionLost: it cannot be read now.
         """
         value = ctypes.c_ulonglong()
         status = self._library.nvmlDeviceGetTotalEnergyConsumption(self._device, ctypes.byref(value))
-        self._check(status, "has no energy counter" if status == _NOT_SUPPORTED else "does not tell the energy")
+        if status == _NOT_SUPPORTED:
+            self._check(status, "has no energy counter")
+        self._check(status, "does not tell the energy", SessionLost)
         return value.value / 1000
 
-    def _check(self, status: int, what: str) -> None:
+    def _check(self, status: int, what: str, error: type[PlatformError] = PlatformError) -> None:
         if status:
-            raise PlatformError(
+            raise error(
                 f"energy={self.name}: the driver {what} (NVML error {status}). "
                 f"See nvidia-smi -q -d POWER; use another sensor, or leave energy out."
             )

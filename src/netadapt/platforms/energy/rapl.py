@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from netadapt.errors import PlatformError
+from netadapt.errors import PlatformError, SessionLost
 from netadapt.platforms.energy.sensor import number, text
 
 
@@ -23,7 +23,7 @@ class _Zone:
         """Read the counter and return microjoules since it was opened."""
         now = number(self.file)
         if now is None:
-            raise PlatformError(f"energy=rapl: {self.file} can no longer be read.")
+            raise SessionLost(f"energy=rapl: {self.file} can no longer be read.")
         self.total_uj += now - self.last_uj if now >= self.last_uj else now + self.limit_uj - self.last_uj
         self.last_uj = now
         return self.total_uj

@@ -35,7 +35,7 @@ class Sensor(Protocol):
         """Return joules (never falling) or watts.
 
         Raises:
-            PlatformError: the sensor has gone.
+            SessionLost: it cannot be read now.
         """
         ...
 
@@ -54,8 +54,8 @@ def check_kind(kind: str, kinds: Sequence[str] = KINDS) -> tuple[str, str]:
     Raises:
         PlatformError: an unknown word, or one that has nothing behind a colon.
     """
-    word, _, which = kind.partition(":")
-    if word not in kinds or (which and word not in ("hwmon", "nvml")):
+    word, colon, which = kind.partition(":")
+    if word not in kinds or (colon and (not which or word not in ("hwmon", "nvml"))):
         raise PlatformError(
             f"energy={kind!r} is unknown{did_you_mean(word, list(kinds))}; allowed are {', '.join(kinds)}, "
             f"hwmon:CHIP (or its folder) and nvml:INDEX."

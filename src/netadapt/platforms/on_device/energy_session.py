@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from netadapt.errors import MeasurementUnusable, PlatformError
+from netadapt.errors import MeasurementUnusable, PlatformError, SessionLost
 from netadapt.platforms.energy import EnergyMeter, open_sensor
 
 Run = Callable[[float, EnergyMeter], dict[str, Any]]
@@ -28,10 +28,13 @@ def meter_of(kind: str) -> EnergyMeter:
 def described(kind: str) -> dict[str, Any]:
     """Return the ``sensor`` of this machine, its name and channels; or why there is ``no_sensor``."""
     try:
-        sensor = meter_of(kind).sensor
+        return _described(meter_of(kind))
     except PlatformError as error:
         return {"no_sensor": str(error)}
-    return {"sensor": {"name": sensor.name, "channels": list(sensor.channels)}}
+
+
+def _described(meter: EnergyMeter) -> dict[str, Any]:
+    return {"sensor": {"name": meter.sensor.name, "channels": list(meter.sensor.channels)}}
 
 
 def session(kind: str, run: Run, seconds: float) -> dict[str, Any]:
@@ -43,11 +46,14 @@ def session(kind: str, run: Run, seconds: float) -> dict[str, Any]:
         seconds: to time at least.
 
     Returns:
-        What ``run`` returns with ``energy_mj``; or ``no_sensor`` or ``unusable``, why there is none.
+        What ``run`` returns with ``energy_mj`` and ``sensor``; or ``no_sensor``, ``lost`` (the sensor, for a moment) or
+        ``unusable``, why there is none.
     """
     try:
         meter = meter_of(kind)
-        return meter.session(lambda enough: run(enough, meter), seconds)
+        return meter.session(lambda enough: run(enough, meter), seconds) | _described(meter)
+    except SessionLost as error:
+        return {"lost": str(error)}
     except PlatformError as error:
         return {"no_sensor": str(error)}
     except MeasurementUnusable as error:

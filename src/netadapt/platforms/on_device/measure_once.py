@@ -106,8 +106,8 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         What `session_server.respond` says, with ``energy_mj`` where it is asked for, ``machine`` and ``version``; or
-        ``missing``, the files that are not here, or ``busy`` while others measure, or ``no_sensor`` or ``unusable``
-        where energy cannot be measured.
+        ``missing``, the files that are not here, or ``busy`` while others measure, or what `energy_session.session`
+        says where energy cannot be measured.
     """
     try:
         with locked(request["wait_s"], shared=request["shared"]):

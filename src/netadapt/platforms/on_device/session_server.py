@@ -34,7 +34,9 @@ _PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 class Recorder(Protocol):
     """What reads a sensor while a session runs: `netadapt.platforms.energy.EnergyMeter`."""
 
-    interval_s: float
+    @property
+    def interval_s(self) -> float:
+        """Return the seconds between two samples."""
 
     def begin(self) -> None:
         """Take the first sample."""
@@ -100,9 +102,14 @@ def fork_session(request: dict[str, Any], parent: int, recorder: Recorder | None
             os.close(read)
             child(request, write, errors.fileno(), server)
         os.close(write)
-        output = collect(pid, read, request["limit_s"], parent, recorder)
-        os.close(read)
-        _, status = os.waitpid(pid, 0)
+        try:
+            output = collect(pid, read, request["limit_s"], parent, recorder)
+        except BaseException:  # the sensor has gone
+            os.kill(pid, signal.SIGKILL)
+            raise
+        finally:
+            os.close(read)
+            _, status = os.waitpid(pid, 0)
         size = errors.seek(0, os.SEEK_END)
         errors.seek(max(0, size - TAIL_BYTES))
         tail = errors.read().decode(errors="replace").strip()
