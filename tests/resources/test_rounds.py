@@ -82,6 +82,20 @@ def test_a_hopelessly_noisy_platform_is_refused(compiled, monkeypatch):
         measure_rounds(SimulatedPlatform(noise=0.6), artifacts, [original], RoundsProtocol(), 0)
 
 
+class _Shared(SimulatedPlatform):
+    """Has no core for a part of the time."""
+
+    def session(self, artifact, *, seconds, warmups):
+        return replace(super().session(artifact, seconds=seconds, warmups=warmups), waited=0.3)
+
+
+def test_a_core_that_others_use_is_told(compiled, caplog):
+    artifacts, original, _ = compiled
+    assert measure_rounds(_Shared(), artifacts, [original], RoundsProtocol(), 0).waited == pytest.approx(0.3)
+    assert "others had the core for 30 % of the time that 20 networks were measured" in caplog.text
+    assert measure_rounds(SimulatedPlatform(), artifacts, [original], RoundsProtocol(), 0).waited is None
+
+
 class _Silent(SimulatedPlatform):
     """Says that it measures energy, and does not."""
 

@@ -316,6 +316,7 @@ def _to_records(keys: list[tuple[int, ...]], rounds: Rounds, seconds: float) -> 
             "raw": {name: table[:, column].tolist() for name, table in rounds.networks.items()},
             "level_ms": float(levels_ms[column]),
             "yardsticks_ms": yardsticks_ms.tolist(),
+            "waited": rounds.waited,
             "seconds": seconds,
             "time": time.time(),
         }

@@ -7,6 +7,7 @@ Called by `meter.py`, `layer_table.py` and `verify.py`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 
 from netadapt.errors import MeasurementUnusable, PlatformError
 from netadapt.platforms.base import Artifact, Platform, Reading
+from netadapt.platforms.conditions import waited
 from netadapt.platforms.lock import measuring_lock
-from netadapt.platforms.statistics import half_widths, session_level
+from netadapt.platforms.statistics import SHARED, half_widths, session_level
 from netadapt.platforms.stopwatch import run_session
 from netadapt.resources.patience import patiently
 
+_log = logging.getLogger("netadapt")
 Floats = NDArray[np.float64]
 _UNUSABLE = 0.25  # spread of the sentinel's sessions above which nothing can be decided
 
@@ -55,11 +58,13 @@ class Rounds:
         networks: each ``(rounds, networks)`` in the resource's unit.
         sentinels: each ``(rounds, sentinel sessions per round)``; of several sentinels they take turns.
         kinds: how many sentinels there are.
+        waited: median share of the time in which sessions had no core, ``None`` where nobody tells.
     """
 
     networks: dict[str, Floats]
     sentinels: dict[str, Floats]
     kinds: int = 1
+    waited: float | None = None
 
     def levels(self, resource: str, rounds: slice = slice(None)) -> tuple[Floats, Floats]:
         """Return what the networks take, ``(networks,)``, and the sentinels, ``(kinds,)``, without drift.
@@ -120,6 +125,13 @@ def measure_rounds(
             lambda attempt: _measure(platform, artifacts, sentinels, protocol, seed + attempt), _usable, platform.name
         )
     if _usable(rounds):
+        if (rounds.waited or 0.0) >= SHARED:
+            _log.warning(
+                "%s: others had the core for %.0f %% of the time that %d networks were measured; stop them",
+                platform.name,
+                100 * (rounds.waited or 0.0),
+                len(artifacts),
+            )
         return rounds
     raise MeasurementUnusable(
         f"{platform.name}: sessions of one network differ by {rounds.spread():.0%} (interquartile range); up to "
@@ -144,16 +156,19 @@ def _measure(
     everything = [*artifacts, *(sentinels[turn % kinds] for turn in range(turns))]
     count = len(artifacts)
     found: list[dict[str, Floats]] = []
+    readings: list[Reading] = []
     while True:
         row = {name: np.empty(len(everything)) for name in platform.resources}
         for column in _order(random, count, protocol.sentinel_every, turns):
             reading = run_session(platform, everything[column], seconds=protocol.seconds, warmups=protocol.warmups)
+            readings.append(reading)
             for name, values in row.items():
                 values[column] = _value(reading, name, platform.name)
         found.append(row)
         tables = {name: np.array([row[name] for row in found]) for name in platform.resources}
         networks = {name: table[:, :count] for name, table in tables.items()}
-        rounds = Rounds(networks, {name: table[:, count:] for name, table in tables.items()}, kinds)
+        sentinel_tables = {name: table[:, count:] for name, table in tables.items()}
+        rounds = Rounds(networks, sentinel_tables, kinds, waited(readings))
         if len(found) >= protocol.rounds and _enough(rounds, len(found), protocol):
             return rounds
 
