@@ -9,7 +9,7 @@ import numpy as np
 from _ablations import ablations
 from _markdown import table as markdown_table
 from _svg import Point, Series, plot
-from cells import MAIN, OWN_WEIGHTS, TORCH_PRUNING, TUNED_ORIGINAL
+from cells import ABLATIONS, MAIN, OWN_WEIGHTS, TORCH_PRUNING, TUNED_ORIGINAL
 from curves import estimate
 from outcomes import Resampled
 
@@ -153,9 +153,9 @@ def _overall(summary: Mapping[str, Any]) -> str:
 
 
 def _section(setup: Resampled) -> str:
-    """Return plot and table of a set-up."""
+    """Return plot and table of a set-up; ablations have a table of their own."""
     slower = sorted(setup.budgets(), key=lambda budget: -setup.outcomes((setup.methods(budget)[0], budget))[0].ratio)
-    rows = [_row(setup, method, budget) for budget in slower for method in setup.methods(budget)]
+    rows = [_row(setup, method, b) for b in slower for method in setup.methods(b) if method not in ABLATIONS]
     heads = [
         "budget",
         "method",
