@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from _markdown import interval
 from _markdown import table as markdown_table
 from cells import ABLATIONS, difference, parent
 from curves import estimate
@@ -75,4 +76,4 @@ def _gain(setup: Resampled, method: str, budget: str) -> str:
     if comparison is None or budget not in comparison.budgets:
         return "-"
     found = estimate(100 * comparison.gains[:, [comparison.budgets.index(budget)]])
-    return "-" if found is None else f"{found.median:.2f} ({found.low:.2f} to {found.high:.2f})"
+    return interval(None if found is None else found.to_json(), "")

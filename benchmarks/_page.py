@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from _ablations import ablations
+from _markdown import interval
 from _markdown import table as markdown_table
 from _svg import Point, Series, plot
 from cells import ABLATIONS, MAIN, OWN_WEIGHTS, TORCH_PRUNING, TUNED_ORIGINAL
@@ -47,7 +48,6 @@ _PLOTTED = dict(
 )
 #: what the project wants to reach: over uniform width, over training from scratch, and of the search
 AIM_OVER_UNIFORM, AIM_POINTS, AIM_OVER_SCRATCH, AIM_SEARCH_COST = 1.4, 3.0, 1.7, 20.0
-_ALL_INSIDE = 0.995  # a share from here on is told as 100 %
 #: references stand alone in the plots: no line joins them
 _REFERENCES = {OWN_WEIGHTS: "own weights (more data)", TUNED_ORIGINAL: "original, tuned too"}
 _NOTES = (
@@ -129,7 +129,7 @@ def _aims(summary: Mapping[str, Any]) -> str:
 
 def _aim(what: str, aim: float, told: Mapping[str, float] | None, unit: str) -> list[str]:
     """Return a row of `_aims`; what has not been measured is neither met nor missed."""
-    return [what, f"{aim:g}{unit}", _interval(told, unit), "" if told is None else _met(told["median"] >= aim)]
+    return [what, f"{aim:g}{unit}", interval(told, unit), "" if told is None else _met(told["median"] >= aim)]
 
 
 def _met(met: bool) -> str:
@@ -139,7 +139,7 @@ def _met(met: bool) -> str:
 def _overall(summary: Mapping[str, Any]) -> str:
     """Return the tables of the aims and of all comparisons, and the cost of the search."""
     rows = [
-        [name, _interval(told["speedup_at_equal_accuracy"], "x"), _interval(told["accuracy_gain_at_equal_latency"], "")]
+        [name, interval(told["speedup_at_equal_accuracy"], "x"), interval(told["accuracy_gain_at_equal_latency"], "")]
         for name, told in summary["comparisons"].items()
     ]
     heads = ["median over set-ups and budgets", "times faster at equal accuracy", "points of accuracy at equal latency"]
@@ -216,10 +216,3 @@ def _point(setup: Resampled, method: str, budget: str) -> Point:
     assert found is not None
     ratio = float(np.exp(np.mean([np.log(o.ratio) for o in setup.outcomes(key)])))
     return Point(ratio, found.median, found.low, found.high)
-
-
-def _interval(told: Mapping[str, float] | None, unit: str) -> str:
-    if told is None:
-        return "-"
-    share = "" if told["inside"] >= _ALL_INSIDE else f", {100 * told['inside']:.0f} % inside"
-    return f"{told['median']:.2f}{unit} ({told['low']:.2f} to {told['high']:.2f}){share}"
